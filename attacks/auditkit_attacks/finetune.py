@@ -1,0 +1,52 @@
+"""Retain-only fine-tuning. Threat model: the attacker has the weights and images of the other classes (tier T2).
+
+They never touch the forgotten class and need not even know which it is: they fine-tune on retained images and ask for the
+class again. What comes back was never removed; a model that never saw the class cannot pass this test by learning.
+
+Sources: DiMRA (https://arxiv.org/abs/2512.03564); Siddiqui et al. (https://arxiv.org/abs/2505.22310), where retain-only
+fine-tuning brings classifiers' forget accuracy back while a retrained model stays at chance.
+"""
+
+from dataclasses import dataclass
+
+from auditkit import training
+
+from auditkit_attacks.curve import Schedule, recover
+from auditkit_attacks.target import AttackResult, Target
+
+TIER = "weights"
+NEEDS = "retain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What the attacker may spend. Label dropout as in training, which also trains the null branch."""
+
+    steps: int = 100
+    batch: int = 64
+    lrs: tuple[float, ...] = (1e-4, 5e-4)
+    n: int = 100
+    class_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _ = self.schedule
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(steps=self.steps, batch=self.batch, lrs=self.lrs, n=self.n, class_dropout=self.class_dropout)
+
+
+def run(
+    target: Target,
+    budget: Budget,
+    *,
+    seed: int,
+    state: training.State | None = None,
+    save: training.Save | None = None,
+    report: training.Report | None = None,
+) -> AttackResult:
+    """Fine-tunes on every retained image of the model split, all of which keep their own labels."""
+    if target.data is None:
+        raise ValueError("finetune needs target.data, and this target gives none")
+    images, labels = target.data("retain")
+    return recover(target, images, labels, budget.schedule, seed=seed, state=state, save=save, report=report)

@@ -1,0 +1,1 @@
+"""auditkit: proves whether a generative model has really forgotten."""

@@ -1,0 +1,104 @@
+"""Data sets, split by content: which split an image is in depends on its pixels alone.
+
+Images are uint8 (N, C, H, W). The splits: `model` 50 % (training, unlearning and every attacker draw only from it),
+`judges` 20 % (judges are fitted on it), `calibration` 10 % (their temperatures), `heldout` 20 % (what they are measured on).
+Equal pixels land in the same split, so a duplicate can never leak from one into another.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from auditkit.errors import UserError, choose
+
+SPLITS = {"model": 0.5, "judges": 0.7, "calibration": 0.8, "heldout": 1.0}  # upper ends of the hash's interval
+DATASETS = ("digits",)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images uint8 (N, C, H, W), labels int64 (N,), and the split of each image."""
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    split: np.ndarray
+    sha256: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def part(self, split: str, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images and labels of one split; of the classes in `keep` alone if given."""
+        mask = torch.from_numpy(self.split == split)
+        if keep is not None:
+            mask &= torch.isin(self.labels, keep)
+        return self.images[mask], self.labels[mask]
+
+    def others(self, classes: tuple[int, ...]) -> Tensor:
+        """The labels that are not in `classes`: the retained ones."""
+        return torch.tensor([k for k in range(len(self.classes)) if k not in classes])
+
+    def check_labels(self, classes: Iterable[int]) -> None:
+        """Raises UserError unless every label is a class of this data set."""
+        for k in classes:
+            if not 0 <= k < len(self.classes):
+                raise UserError(f"--class takes 0 to {len(self.classes) - 1} for {self.name}, got {k}")
+
+    def check_classes(self, classes: tuple[int, ...]) -> None:
+        """Raises UserError unless `classes` are distinct labels of this data set that leave one class to retain."""
+        self.check_labels(classes)
+        if not classes or len(set(classes)) != len(classes) or len(classes) >= len(self.classes):
+            raise UserError(f"--class takes 1 to {len(self.classes) - 1} different classes, got {','.join(map(str, classes)) or 'none'}")
+
+
+def to_model(images: Tensor) -> Tensor:
+    """uint8 0..255 to float32 [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float [-1, 1] to uint8, clamped and rounded to nearest; NaN is refused."""
+    if not bool(torch.isfinite(images).all()):
+        raise FloatingPointError("images hold NaN or infinity: the model has diverged")
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def load(name: str) -> Dataset:
+    """The data set called `name`. Raises UserError with the nearest known name."""
+    choose("data set", name, DATASETS)
+    return _digits()
+
+
+@cache
+def _digits() -> Dataset:
+    """scikit-learn's 1,797 scanned digits, 8 x 8, 17 grey levels (UCI "Optical Recognition of Handwritten Digits")."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    images = np.rint(raw.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = raw.target.astype(np.int64)
+    return Dataset(
+        name="digits",
+        images=torch.from_numpy(images),
+        labels=torch.from_numpy(labels),
+        classes=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+        split=split_by_pixels(images),
+        sha256=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+    )
+
+
+def split_by_pixels(images: np.ndarray) -> np.ndarray:
+    """The split of each image, from the SHA-256 of its pixels."""
+    names, ends = list(SPLITS), np.array(list(SPLITS.values()))
+    hashes = [int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big") / 2**64 for image in images]
+    return np.array(names)[np.searchsorted(ends, hashes, side="right")]

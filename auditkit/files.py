@@ -1,0 +1,85 @@
+"""Reading what this process did not write, and writing so that a kill never leaves half a file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from auditkit.errors import UserError
+
+MAX_HEADER = 16 * 2**20  # bytes of a safetensors header
+MAX_JSON = 64 * 2**20
+
+
+def regular(path: Path, missing: str | None = None) -> Path:
+    """`path`, if it is a regular file and no symlink. Raises UserError with `missing` when it is not there."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a symbolic link; give the file itself")
+    if not path.is_file():
+        raise UserError(missing or f"{path} does not exist")
+    return path
+
+
+def read_json(path: Path, missing: str | None = None) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError when it is missing, too large or no JSON object."""
+    if regular(path, missing).stat().st_size > MAX_JSON:
+        raise UserError(f"{path} is larger than {MAX_JSON >> 20} MiB; it cannot be one of ours")
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds {type(value).__name__}, wanted a JSON object")
+    return value
+
+
+def check_safetensors(path: Path) -> Path:
+    """`path`, if its header is that of a whole safetensors file. Raises UserError for a pickle, a cut or an oversized file."""
+    size = regular(path, f"{path} does not exist: weights must be a safetensors file").stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        if head[:2] in (b"PK", b"\x80\x02") or head[:1] == b"\x80":
+            raise UserError(f"{path} is a pickle, wanted safetensors: pickles can run code and are never opened")
+        length = int.from_bytes(head, "little")
+        if len(head) < 8 or length > MAX_HEADER or length > size - 8:
+            raise UserError(f"{path} is truncated or no safetensors file: {size} bytes, its header claims {length}")
+        try:
+            header = json.loads(file.read(length))
+            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise UserError(f"{path} has a broken safetensors header: {error}") from error
+    if not isinstance(end, int) or 8 + length + end != size:
+        raise UserError(f"{path} is truncated or altered: {size} bytes, its header needs {8 + length + end}")
+    return path
+
+
+def write(path: Path, data: bytes | str) -> None:
+    """Writes a file whole or not at all: temporary file, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut (where the system can)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """SHA-256 over the names and bytes of files, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""Denoisers: a diffusers `UNet2DModel` with one more class row than classes; the last row is the null class.
+
+A model folder is diffusers' own: `config.json` and `diffusion_pytorch_model.safetensors`, and optionally `gate.json`.
+A folder is foreign until it is read: only safetensors, sizes capped, symlinks refused, nothing is unpickled.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from auditkit import files
+from auditkit.errors import UserError
+
+WEIGHTS, CONFIG, GATE = "diffusion_pytorch_model.safetensors", "config.json", "gate.json"
+
+# The smallest of seven that passed both bars on digits (docs/decisions/0003-digits-model.md): two levels of 16 channels,
+# 68,337 parameters. Four norm groups: with as many groups as channels GroupNorm erases the class signal (instance norm).
+DIGITS = {"block_out_channels": (16, 16), "layers_per_block": 1, "norm_num_groups": 4, "add_attention": False}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A denoiser in memory: its network and, if it is gated, the classes for which a query gets noise."""
+
+    net: UNet2DModel
+    gate: tuple[int, ...] = ()
+
+    @property
+    def null(self) -> int:
+        """The null class: the last row of the class table."""
+        return int(self.net.config["num_class_embeds"]) - 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        size = self.net.config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(self.net.config["in_channels"]), int(height), int(width)
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.net.parameters())
+
+    def copy(self) -> "Model":
+        """The same network with weights of its own."""
+        twin = UNet2DModel.from_config(self.net.config)
+        twin.load_state_dict(self.net.state_dict())
+        return replace(self, net=twin.to(self.net.device).eval())
+
+
+def build(shape: tuple[int, int, int], classes: int, *, seed: int, architecture: dict[str, Any] | None = None) -> Model:
+    """A denoiser with random weights for images (C, H, W) and `classes` classes; the same seed gives the same bytes."""
+    options = dict(architecture or DIGITS)
+    channels, height, width = shape
+    levels = len(options["block_out_channels"])
+    if height % 2 ** (levels - 1) or width % 2 ** (levels - 1):
+        raise UserError(f"images of {height} x {width} cannot be halved {levels - 1} times; use fewer levels or another size")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = UNet2DModel(
+            sample_size=(height, width),
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownBlock2D",) * levels,
+            up_block_types=("UpBlock2D",) * levels,
+            num_class_embeds=classes + 1,
+            **options,
+        )
+    return Model(net.eval())
+
+
+def random_like(model: Model, *, seed: int) -> Model:
+    """The same architecture with fresh random weights: the floor that has never seen anything."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Model(UNet2DModel.from_config(model.net.config).to(model.net.device).eval())
+
+
+def save(model: Model, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Writes a model folder. Equal weights give equal bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.net.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = {k: v for k, v in dict(model.net.config).items() if not k.startswith("_")}
+    (folder / CONFIG).write_text(json.dumps({"_class_name": "UNet2DModel", **config}, indent=2, sort_keys=True) + "\n")
+    if model.gate:
+        (folder / GATE).write_text(json.dumps({"classes": list(model.gate)}) + "\n")
+
+
+def load(folder: Path) -> Model:
+    """Reads a model folder, in float32. Raises UserError with the file and what is wrong with it."""
+    config = files.read_json(folder / CONFIG, f"{folder} is no model folder: it needs {CONFIG} and {WEIGHTS}")
+    if config.get("_class_name") != "UNet2DModel" or not config.get("num_class_embeds"):
+        raise UserError(f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds)")
+    weights = files.check_safetensors(folder / WEIGHTS)
+    try:
+        net = UNet2DModel.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+        tensors = {name: t.float() for name, t in load_file(weights).items()}
+        net.load_state_dict(tensors)
+    except (RuntimeError, TypeError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{weights} does not fit {folder / CONFIG}: {str(error).splitlines()[0]}") from error
+    bad = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
+    if bad:
+        raise UserError(f"{weights} holds NaN or infinity in {bad[0]}: this model has diverged and cannot be audited")
+    gate: tuple[int, ...] = ()
+    if (folder / GATE).exists():
+        gate = tuple(int(k) for k in files.read_json(folder / GATE, "the gate cannot be read").get("classes", ()))
+    return Model(net.eval(), gate)
+
+
+def sha256(folder: Path) -> str:
+    """One hash of everything in a model folder that decides what it generates."""
+    return files.sha256_of([folder / name for name in (CONFIG, WEIGHTS, GATE) if (folder / name).exists()])

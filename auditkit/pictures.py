@@ -1,0 +1,78 @@
+"""The two pictures: a grid of images, one labelled row each, and recovery curves with their floors. PNG bytes, reproducible."""
+
+import io
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from auditkit.results import Measure
+
+# Colours that stay apart for colour-blind readers (Okabe and Ito, https://jfly.uni-koeln.de/color/).
+COLOURS = {"subject": "#D55E00", "original": "#000000", "retrained": "#0072B2", "random": "#999999", "gate": "#CC79A7"}
+DASHES = {"subject": "-", "original": ":", "retrained": "--", "random": "--", "gate": ":"}
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def grid(rows: list[tuple[str, Tensor]], title: str = "") -> bytes:
+    """A PNG with one row per (name, uint8 images (N, C, H, W)); missing images stay blank."""
+    from matplotlib.figure import Figure
+
+    columns = max(len(images) for _, images in rows)
+    height, width = rows[0][1].shape[-2:]
+    scale, gap = max(1, round(32 / height)), 2
+    cell_h, cell_w = height * scale + gap, width * scale + gap
+    sheet = np.full((len(rows) * cell_h, columns * cell_w, 3), 255, np.uint8)
+    for r, (_, images) in enumerate(rows):
+        for c, image in enumerate(images):
+            pixels = image.permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
+            sheet[r * cell_h : r * cell_h + height * scale, c * cell_w : c * cell_w + width * scale] = pixels
+    dpi, left, top = 110, 2.6, 0.45 if title else 0.08
+    size = (left + sheet.shape[1] / dpi + 0.1, top + sheet.shape[0] / dpi + 0.08)
+    figure = Figure(figsize=size, dpi=dpi)
+    axes = figure.add_axes((left / size[0], 0.08 / size[1], sheet.shape[1] / dpi / size[0], sheet.shape[0] / dpi / size[1]))
+    axes.imshow(sheet, interpolation="nearest", aspect="auto")
+    axes.set_xticks([])
+    axes.set_yticks([(r + 0.5) * cell_h for r in range(len(rows))], [name for name, _ in rows], fontsize=9)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if title:
+        figure.text(0.1 / size[0], 1 - 0.28 / size[1], title, fontsize=10, weight="bold")
+    return _png(figure)
+
+
+def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title: str, ylabel: str) -> bytes:
+    """A PNG with one panel per (name, curves by role); a curve is (step, Measure) in order, its 95 % interval shaded."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.3 * len(panels) + 0.6, 3.9), dpi=110)
+    for index, (name, lines) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), index + 1)
+        for role, line in lines.items():
+            points = [(step, m) for step, m in line if m.value is not None]
+            x = [step for step, _ in points]
+            floor = " (floor)" if role in ("random", "retrained") else " (ceiling)" if role == "original" else ""
+            style: dict[str, Any] = {"color": COLOURS.get(role, "#009E73"), "linestyle": DASHES.get(role, "-")}
+            axes.plot(x, [100 * (m.value or 0) for _, m in points], marker="o", ms=3, lw=2.4 if role == "subject" else 1.5, label=role + floor, **style)
+            low, high = [100 * (m.low or 0) for _, m in points], [100 * (m.high or 0) for _, m in points]
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.12, lw=0)
+        axes.set_xscale("symlog", linthresh=1)
+        ticks = sorted({step for line in lines.values() for step, _ in line})
+        axes.set_xticks(ticks, [str(t) for t in ticks], fontsize=8)
+        axes.minorticks_off()
+        axes.set_ylim(-3, 103)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("fine-tuning steps", fontsize=9)
+        axes.grid(alpha=0.25)
+        if index == 0:
+            axes.set_ylabel(ylabel, fontsize=9)
+            axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.62))
+    figure.suptitle(title, fontsize=11, weight="bold")
+    figure.tight_layout()
+    return _png(figure)

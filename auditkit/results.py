@@ -1,0 +1,59 @@
+"""The records that cross a boundary, and their JSON: frozen, unknown keys and NaN refused, loads(dumps(x)) == x."""
+
+import hashlib
+import json
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Record(BaseModel):
+    """A frozen record. Numbers must be finite; what was not measured is None with a note beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Measure(Record):
+    """One number with n, its 95 % interval, its unit and which way is safer; `value=None` means "not measured", and `note` says why."""
+
+    name: str
+    value: float | None
+    n: int
+    low: float | None = None
+    high: float | None = None
+    unit: str = "share"
+    safer: Literal["lower", "higher", "neither"] = "neither"
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Measure":
+        if self.value is None and not self.note:
+            raise ValueError(f"{self.name}: a number that was not measured needs a note that says why")
+        if self.value is not None and self.unit == "share" and (self.low is None or self.high is None):
+            raise ValueError(f"{self.name}: a share needs its interval")
+        return self
+
+    def text(self, digits: int = 0) -> str:
+        """"64 % [57, 71]", or "not measured"."""
+        if self.value is None:
+            return "not measured"
+        scale, unit = (100, " %") if self.unit == "share" else (1, "")
+        number = f"{scale * self.value:.{digits}f}{unit}"
+        if self.low is None or self.high is None:
+            return number
+        return f"{number} [{scale * self.low:.{digits}f}, {scale * self.high:.{digits}f}]"
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON spelling of a value: sorted keys, no spaces, no NaN. Two equal requests have equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is NaN or infinite."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,271 @@
+"""Runs: sealed directories, the only thing that one stage hands to the next.
+
+`run.json` (the request) is written first, `result.json` last and atomically, with the SHA-256 of every file. A run's
+name and digest follow from its request and its results, never from time, host or path: the same request is the same
+directory and is not computed twice; the same work done twice has the same digest. A digest commits to the parents'
+digests, so the last one commits to the whole chain.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from auditkit import files
+from auditkit.errors import RunError, UserError
+from auditkit.results import Record, canonical, sha256
+
+REQUEST, RESULT, CHECKPOINT, LOCK = "run.json", "result.json", "checkpoint.safetensors", ".lock"
+NAME = re.compile(r"[a-z0-9-]{1,80}")
+POINTERS = ("latest", "latest-model")
+UNSEALED = (RESULT, CHECKPOINT, LOCK)
+
+
+class Request(Record):
+    """Everything that decides a run's results, and nothing else. Parents map a word to a digest."""
+
+    stage: str
+    method: str
+    role: str = "subject"
+    classes: tuple[int, ...] = ()
+    seed: int = 0
+    params: dict[str, Any] = {}
+    parents: dict[str, str] = {}
+    data: str = ""
+    schema_number: int = 1
+
+    @property
+    def name(self) -> str:
+        """<stage>-<method>-c<class>-<12 hex>."""
+        classes = f"-c{'-'.join(map(str, self.classes))}" if self.classes else ""
+        return f"{self.stage}-{self.method}"[:50] + classes[:17] + "-" + sha256(canonical(self.model_dump()))[:12]
+
+
+class Result(Record):
+    """What a sealed run says about itself. `digest` is over the request and the files, not over times or machine."""
+
+    digest: str
+    files: dict[str, str]
+    seconds: float
+    details: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    commit: str | None = None
+    machine: str = ""
+    finished: str = ""
+
+
+class Run(Record):
+    """A run that is done: its folder, its request and its result."""
+
+    path: Path
+    request: Request
+    result: Result
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def digest(self) -> str:
+        return self.result.digest
+
+    def file(self, name: str) -> Path:
+        """The path of one of its sealed files. Raises RunError for a file that is not sealed in it."""
+        if name not in self.result.files:
+            raise RunError(f"{self.path.name} holds no {name}; it has {', '.join(sorted(self.result.files))}")
+        return self.path / name
+
+    def json(self, name: str) -> dict[str, Any]:
+        return files.read_json(self.file(name))
+
+
+def root() -> Path:
+    """The folder that holds all runs: AUDITKIT_RUNS or ./runs."""
+    return Path(os.environ.get("AUDITKIT_RUNS") or "runs")
+
+
+def digest_of(request: Request, hashes: dict[str, str]) -> str:
+    return sha256(canonical({"request": request.model_dump(), "files": hashes}))
+
+
+class Open:
+    """A run under way: write files into `path`, then `seal` it."""
+
+    def __init__(self, path: Path, request: Request) -> None:
+        self.path, self.request, self._start = path, request, time.monotonic()
+
+    def write(self, name: str, data: bytes | str) -> None:
+        files.write(self.path / name, data)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+    def seal(self, **details: Any) -> Run:
+        """Hashes every file and writes result.json; after this the run is done and is never changed."""
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        for stale in self.path.rglob(".*.tmp"):
+            stale.unlink()
+        hashes = _hashes(self.path)
+        result = Result(
+            digest=digest_of(self.request, hashes),
+            files=hashes,
+            seconds=round(time.monotonic() - self._start, 3),
+            details=details,
+            versions=versions(),
+            commit=_commit(),
+            machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        self.write(RESULT, result.model_dump_json(indent=1) + "\n")
+        return Run(path=self.path, request=self.request, result=result)
+
+
+@contextlib.contextmanager
+def lock(request: Request, *, wait: bool = True, say: Callable[[str], None] = lambda _: None) -> Iterator[Run | Open]:
+    """The run of this request: a `Run` if it is done, else an `Open` one, held by this process alone.
+
+    A run that another process holds is waited for, or with `wait=False` refused. Raises RunError when a finished run
+    has been altered since.
+    """
+    path = root() / request.name
+    path.mkdir(parents=True, exist_ok=True)
+    guard = FileLock(path / LOCK)
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise UserError(f"{path.name} is being computed by another process; wait for it or leave out --no-wait") from None
+        say(f"waiting for {path.name}, which another process is computing")
+        guard.acquire()
+    try:
+        if (path / RESULT).exists():
+            yield read(path)
+        else:
+            files.write(path / REQUEST, json.dumps(request.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+            yield Open(path, request)
+    finally:
+        guard.release()
+
+
+def find(name: str | Path) -> Run:
+    """The finished run of that name or path. Raises UserError when there is none."""
+    text = str(name)
+    path = Path(text) if ("/" in text or os.sep in text) else root() / text
+    if ".." in path.parts or not NAME.fullmatch(path.name):
+        raise UserError(f"{text!r} is no run name: names match [a-z0-9-]{{1,80}}; see auditkit runs list")
+    if path.is_symlink():
+        raise UserError(f"{path} is a symbolic link; give the run itself")
+    if not path.is_dir():
+        raise UserError(f"there is no run {path.name}; see auditkit runs list")
+    if not (path / RESULT).exists():
+        raise UserError(f"{path.name} is not finished; run the same command again and it goes on")
+    return read(path)
+
+
+def read(path: Path, *, check: bool = True) -> Run:
+    """A finished run, every sealed file hashed again. Raises RunError when anything was altered."""
+    try:
+        request = Request.model_validate(files.read_json(path / REQUEST))
+        result = Result.model_validate(files.read_json(path / RESULT))
+    except ValueError as error:
+        raise RunError(f"{path.name} cannot be read: {str(error).splitlines()[0]}; delete it with auditkit runs rm {path.name}") from error
+    run = Run(path=path, request=request, result=result)
+    if check:
+        problems = verify(run)
+        if problems:
+            raise RunError(f"{path.name} was altered after it was sealed: {problems[0]}; delete it with auditkit runs rm {path.name}")
+    return run
+
+
+def verify(run: Run) -> list[str]:
+    """What is wrong with a sealed run: changed, missing or added files, or a digest that does not follow from them."""
+    found = _hashes(run.path)
+    problems = [f"{name} is missing" for name in run.result.files if name not in found]
+    problems += [f"{name} was added" for name in found if name not in run.result.files]
+    problems += [f"{name} has changed" for name, value in run.result.files.items() if name in found and found[name] != value]
+    if not problems and digest_of(run.request, found) != run.result.digest:
+        problems.append("its digest does not follow from its request and files")
+    if not problems and run.request.name != run.path.name:
+        problems.append(f"its request belongs to {run.request.name}")
+    return problems
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_symlink():
+            raise RunError(f"{path.name} holds a symbolic link, {file.name}; runs hold none")
+        if file.is_file() and file.name not in UNSEALED:
+            found[file.relative_to(path).as_posix()] = sha256(file.read_bytes())
+    return found
+
+
+def point(pointer: str, run: Run) -> None:
+    files.write(root() / pointer, run.name + "\n")
+
+
+def pointed(pointer: str) -> Run | None:
+    """The run that `latest` or `latest-model` names, or None before any."""
+    path = root() / pointer
+    return find(path.read_text().strip()) if path.is_file() and not path.is_symlink() else None
+
+
+def listing() -> list[Path]:
+    """Every run directory, finished or not, by name."""
+    base = root()
+    return sorted(p for p in base.iterdir() if p.is_dir() and (p / REQUEST).exists()) if base.is_dir() else []
+
+
+def remove(name: str) -> int:
+    """Deletes a run, finished or not, and pointers to it. Returns the bytes freed."""
+    path = root() / name
+    if not NAME.fullmatch(name) or path.is_symlink() or not (path / REQUEST).exists():
+        raise UserError(f"there is no run {name!r}; see auditkit runs list")
+    try:
+        with FileLock(path / LOCK, timeout=0):
+            size = size_of(path)
+            (path / RESULT).unlink(missing_ok=True)  # first, so that a kill half-way leaves an unfinished run, not an altered one
+    except Timeout:
+        raise UserError(f"{name} is being computed by another process; end that first") from None
+    shutil.rmtree(path)
+    for pointer in POINTERS:
+        file = root() / pointer
+        if file.is_file() and file.read_text().strip() == name:
+            file.unlink()
+    return size
+
+
+def size_of(path: Path) -> int:
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def versions() -> dict[str, str]:
+    """The versions that can move a number."""
+    wanted = ("auditkit-unlearning", "torch", "triton", "diffusers", "open_clip_torch", "scikit-learn", "numpy", "scipy")
+    found = {}
+    for name in wanted:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this code lies in, or None for an installed wheel."""
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

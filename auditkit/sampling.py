@@ -1,0 +1,136 @@
+"""Batched sampling: DDIM and ancestral DDPM, classifier-free guidance with both branches in one call.
+
+Image i depends on (seed, i) alone: noise is keyed by the image's index, so batch size, chunking and resuming cannot
+change it (beyond float32 rounding in the network, at most a few 1e-6 before the last rounding to 8 bits).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from auditkit_kernels import philox, sampler_step
+from torch import Tensor
+
+from auditkit import diffusion
+from auditkit.data import to_uint8
+from auditkit.errors import UserError
+from auditkit.models import Model
+
+KINDS = ("ddim", "ddpm")
+Progress = Callable[[int], None]
+Eps = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """How to sample. `guidance` is w in (1+w) eps_c - w eps_null; steps are spaced "trailing" (999 first).
+
+    `ddpm` is ancestral sampling: the same update with eta = 1. `rederive` computes eps again from the clipped x_0:
+    without it guided 50-step samples of digits were right in 12 to 25 % of cases, with it in 100 %.
+    """
+
+    kind: str = "ddim"
+    steps: int = 25
+    eta: float = 0.0
+    guidance: float = 1.0
+    clip: bool = True
+    rederive: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f"unknown sampler {self.kind!r}; known: {', '.join(KINDS)}")
+        if not 1 <= self.steps <= diffusion.T:
+            raise UserError(f"sampler steps must lie in 1..{diffusion.T}, got {self.steps}")
+
+    @property
+    def timesteps(self) -> list[int]:
+        """T-1 down, evenly spaced; the last step goes to the clean image. Equals diffusers' "trailing"."""
+        return [round(diffusion.T - k * diffusion.T / self.steps) - 1 for k in range(self.steps)]
+
+    @property
+    def passes(self) -> int:
+        """Network evaluations for one image."""
+        return self.steps * (1 if self.guidance in (0.0, -1.0) else 2)
+
+
+def network(model: Model) -> Eps:
+    """eps(x, t, labels) of the bare network, past any gate."""
+    return lambda x, t, labels: model.net(x, t, class_labels=labels).sample
+
+
+def sample(
+    model: Model,
+    labels: Tensor,
+    sampler: Sampler,
+    *,
+    seed: int,
+    first: int = 0,
+    batch: int = 250,
+    eps: Eps | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """uint8 images (N, C, H, W) for `labels` (N,); image i is keyed by (seed, first + i).
+
+    Obeys the model's gate: a gated class gets noise, as a query would. With `eps` given, that function is sampled instead
+    of the network (and no gate is looked at). Raises FloatingPointError when the model produces NaN.
+    """
+    if int(labels.min()) < 0 or int(labels.max()) > model.null:
+        raise UserError(f"labels must lie in 0..{model.null} (the last is the null class), got {int(labels.min())}..{int(labels.max())}")
+    parts = []
+    for start in range(0, len(labels), batch):
+        chosen = labels[start : start + batch]
+        images = to_uint8(denoise(model, chosen, sampler, seed=seed, first=first + start, eps=eps or network(model)))
+        if model.gate and eps is None:
+            images = _gated(images, chosen, model.gate, seed=seed, first=first + start)
+        parts.append(images)
+        if progress:
+            progress(len(chosen))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def denoise(model: Model, labels: Tensor, sampler: Sampler, *, seed: int, first: int, eps: Eps) -> Tensor:
+    """float images (B, C, H, W) in [-1, 1] on the CPU: one batch from x_T to x_0."""
+    device = model.net.device
+    abar = diffusion.abar(dtype=torch.float64).tolist()
+    n, w = len(labels), sampler.guidance
+    labels = labels.to(device)
+    null = torch.full_like(labels, model.null)
+    branches = {0.0: labels, -1.0: null}.get(w, torch.cat([labels, null]))
+    copies = len(branches) // n
+    eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
+    x = philox.normal((n, *model.shape), seed=seed, stream=philox.X_T, row0=first, device=device)
+    times = sampler.timesteps
+    for k, t in enumerate(times):
+        before = abar[times[k + 1]] if k + 1 < len(times) else 1.0
+        noise = eps(torch.cat([x] * copies), torch.full((copies * n,), t, device=device), branches)
+        x = sampler_step(
+            x, noise, abar[t], before, w=w, eta=eta, clip=sampler.clip, rederive=sampler.rederive, seed=seed, step=k, row0=first
+        )
+    return x.cpu()
+
+
+def _gated(images: Tensor, labels: Tensor, gate: tuple[int, ...], *, seed: int, first: int) -> Tensor:
+    """`images` with Gaussian noise in place of the gated classes: what `if c == f: return noise` returns."""
+    noise = to_uint8(philox.normal(images.shape, seed=seed, stream=philox.X_T, row0=first))
+    return torch.where(torch.isin(labels, torch.tensor(gate))[:, None, None, None], noise, images)
+
+
+def matched_noise(model: Model, label: int, n: int, sampler: Sampler, *, seed: int) -> dict[str, Tensor]:
+    """What the same sampler gives, from the same seeds, when the class branch says nothing: eps_c = 0 with the null branch off and on.
+
+    SAFEMax's output is not Gaussian: 89 to 99 % of its pixels are saturated, nearly sign(x_T). A judge's votes on N(0, 1)
+    would say nothing about it, its votes on these images do.
+    """
+    labels = torch.full((n,), label)
+
+    def silent(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def null_only(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return torch.where((labels == model.null)[:, None, None, None], network(model)(x, t, labels), torch.zeros_like(x))
+
+    forms = {"eps=0": sample(model, labels, sampler, seed=seed, eps=silent)}
+    if sampler.passes > sampler.steps:
+        forms["eps=-w*null"] = sample(model, labels, sampler, seed=seed, eps=null_only)
+    return forms

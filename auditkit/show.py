@@ -1,0 +1,125 @@
+"""The tables that the commands print on stderr, read from sealed runs."""
+
+from typing import Any
+
+from rich.markup import escape
+
+from auditkit import terminal
+from auditkit.results import Measure
+from auditkit.rundir import Run
+
+ROLE_NAMES = {"subject": "SUBJECT", "original": "original", "retrained": "retrained (floor)", "random": "random (floor)", "gate": "gate, queried"}
+
+
+def attack(run: Run) -> None:
+    """The curves of one attack by the attacker's own judge, and the subject's excess over each floor."""
+    record = run.json("attack.json")
+    curves: dict[str, list[dict[str, Any]]] = record["curves"]
+    for setting in dict.fromkeys(p["setting"] for p in curves["subject"]):
+        steps = [p["step"] for p in curves["subject"] if p["setting"] == setting]
+        rows = [
+            (ROLE_NAMES[role], *[f"{100 * p['hits'] / p['n']:.0f}" for p in curves[role] if p["setting"] == setting])
+            for role in ROLE_NAMES
+            if role in curves
+        ]
+        if "gate" in record["cells"]:
+            rows.append(("gate: its network is the original's", *[""] * len(steps)))
+        rows += [(f"{role}: {why}", *[""] * len(steps)) for role, why in record["missing"].items()]
+        n = curves["subject"][0]["n"]
+        title = f"{run.request.method}, {setting}: % judged class {record['classes'][0]} after k steps, n = {n}, by {record['judge']}"
+        terminal.table(title, ["model", *map(str, steps)], rows, sections=(len(rows) - 1,))
+    _excess([Measure.model_validate(m) for m in record["excess"]])
+
+
+def _excess(measures: list[Measure]) -> None:
+    """One line for each floor and learning rate: the worst point for the subject."""
+    groups: dict[tuple[str, str], list[tuple[int, Measure]]] = {}
+    for m in measures:
+        floor, setting, step = m.name.split("/")
+        groups.setdefault((setting, floor), []).append((int(step), m))
+    for (setting, floor), found in sorted(groups.items()):
+        step, worst = max(found, key=lambda item: item[1].value if item[1].value is not None else -2)
+        terminal.say(f"{setting}: excess over {floor}: at most {points(worst)} (after {step} steps; 95 % together over {len(found)} steps)")
+
+
+def points(measure: Measure) -> str:
+    """A difference of shares in points, with its interval."""
+    if measure.value is None:
+        return f"not measured ({measure.note})"
+    return f"{100 * measure.value:+.0f} points [{100 * (measure.low or 0):+.0f}, {100 * (measure.high or 0):+.0f}]"
+
+
+def evaluation(run: Run) -> None:
+    """What each judge reads in each set of images, its own vote on matched noise beside it, one sentence per judge."""
+    _evaluation(run.json("evaluation.json"))
+
+
+def audit(run: Run) -> None:
+    """The evaluation, the recovery curves with their floors, and where the pictures are."""
+    record = run.json("summary.json")
+    _evaluation(record)
+    for picture in ("grid.png", "curves.png"):
+        terminal.say(f"picture: {run.file(picture)}")
+
+
+def _evaluation(record: dict[str, Any]) -> None:
+    judges = [c["judge"] for c in record["cards"]]
+    rows = [("real images (heldout)", _n(record["cards"][0]["real_class"]), *[_cell(c["real_class"]) for c in record["cards"]])]
+    for entry in record["sets"]:
+        name = ROLE_NAMES[entry["role"]] if entry["set"] == entry["role"] else f"{ROLE_NAMES[entry['role']]}\n  {entry['set']}"
+        hits = {r["judge"]: r["hit"] for r in entry["readings"]}
+        rows.append((escape(name), _n(hits[judges[0]]), *[_cell(hits[j]) for j in judges]))
+        if entry["set"] == "subject":
+            noise = [next(iter(reversed(c["noise"].values()))) for c in record["cards"]]
+            for form in record["cards"][0]["noise"]:
+                noise = [c["noise"][form] for c in record["cards"]]
+                rows.append((escape(f"matched noise, {form}"), _n(noise[0]["hit"]), *[_cell(r["hit"]) for r in noise]))
+    for role, why in record["missing"].items():
+        rows.append((f"{role}\n  {escape(why)}", "", *[""] * len(judges)))
+    title = f"{escape(record['subject'])}: % of images judged class {record['class']}, 95 % interval below"
+    sinks = ", ".join(f"{c['judge']} {c['sink']} ({100 * c['sink_share']['value']:.0f} %)" for c in record["cards"])
+    terminal.table(title, ["images", "n", *judges], rows, caption=f"what each judge calls matched noise most often: {sinks}")
+    for sentence in record["sentences"]:
+        terminal.say(f"- {sentence}")
+    for m in (Measure.model_validate(m) for m in record["retained"]):
+        if m.name.endswith("change of retained classes"):
+            terminal.say(f"- {m.name}: {points(m)}, n = {m.n}")
+    for curve in record["curves"]:
+        _curve(curve)
+
+
+def _curve(curve: dict[str, Any]) -> None:
+    steps = [p["step"] for p in next(iter(curve["lines"].values()))]
+    rows = [
+        (ROLE_NAMES[role], *[_cell(p["rate"]) for p in curve["lines"][role]]) for role in ROLE_NAMES if role in curve["lines"]
+    ]
+    n = curve["lines"]["subject"][0]["rate"]["n"]
+    title = f"{curve['attack']}, {curve['setting']}: % judged the class after k steps, n = {n} each, by {curve['judge']}"
+    terminal.table(title, ["model", *map(str, steps)], rows)
+    for floor, found in curve["excess"].items():
+        worst = found["worst"]
+        named = f"the highest floor ({worst['floor']})" if floor == "highest" else floor
+        excess = points(Measure.model_validate(worst["excess"]))
+        terminal.say(f"  excess over {named}: at most {excess}, after {worst['step']} steps (95 % together over {len(found['points'])} steps)")
+    if not curve["excess"]:
+        terminal.say("  excess: not measured, no floor was run; this curve alone says nothing")
+
+
+def _n(measure: dict[str, Any]) -> str:
+    return str(measure["n"])
+
+
+def _cell(measure: dict[str, Any]) -> str:
+    return terminal.cell(Measure.model_validate(measure))
+
+
+def gate(measures: list[dict[str, Any]], rate: float | None) -> int:
+    """The exit code under --fail-on: 3 if any excess is surely above the rate, 4 if any may be or was not measured, else 0."""
+    if rate is None:
+        return 0
+    found = [Measure.model_validate(m) for m in measures]
+    failed = [m for m in found if m.low is not None and m.low > rate]
+    undecided = [m for m in found if m.value is None or m.high is None or m.high > rate]
+    for m in failed or undecided:
+        terminal.say(f"--fail-on {rate:g}: {'failed' if failed else 'undecided'}: {m.name} {points(m)}")
+    return 3 if failed else 4 if undecided else 0

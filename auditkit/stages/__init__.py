@@ -1,0 +1,25 @@
+"""The Python API: every function takes requests and finished runs, and returns a finished run.
+
+pretrain, retrain, unlearn, sample, attack, evaluate, audit. The command line calls nothing else.
+"""
+
+from auditkit.stages.attack import attack
+from auditkit.stages.audit import audit
+from auditkit.stages.evaluate import evaluate
+from auditkit.stages.plan import plan_attack, plan_audit, plan_evaluate, plan_unlearn
+from auditkit.stages.sample import sample
+from auditkit.stages.train import pretrain, retrain, unlearn
+
+__all__ = [
+    "attack",
+    "audit",
+    "evaluate",
+    "plan_attack",
+    "plan_audit",
+    "plan_evaluate",
+    "plan_unlearn",
+    "pretrain",
+    "retrain",
+    "sample",
+    "unlearn",
+]

@@ -1,0 +1,129 @@
+"""The main job: unlearn, attack beside the controls, judge, and one summary with its two pictures."""
+
+import importlib
+from dataclasses import asdict
+from typing import Any
+
+from auditkit_attacks import ATTACKS
+from torch import Tensor
+
+from auditkit import data, pictures, rundir, training
+from auditkit.errors import UserError
+from auditkit.results import Measure
+from auditkit.stages import source
+from auditkit.stages.attack import Case, cell, find_case, index
+from auditkit.stages.cell import SILENT, Console, compute, side_by_side
+from auditkit.stages.evaluate import EVALUATION, evaluate
+from auditkit.stages.sample import images as images_of
+from auditkit.stages.train import find_original, unlearn
+
+SUMMARY, GRID, CURVES = "summary.json", "grid.png", "curves.png"
+COLUMNS = 16
+
+
+def audit(
+    classes: tuple[int, ...] | None,
+    *,
+    model: str | None = None,
+    original: str | None = None,
+    data_name: str = "digits",
+    method: str = "safemax",
+    judges: tuple[str, ...] = ("ensemble", "clip"),
+    clip_model: str | None = None,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """Unlearns (or takes `model`), runs every attack on the subject and its controls, judges all of it and sums it up."""
+    dataset = data.load(data_name)
+    common = {"data_name": data_name, "seed": seed}
+    if model is None:
+        forget = classes or ()
+        dataset.check_classes(forget)
+        start = find_original(data_name, original)
+        first = [(unlearn, {"method": method, "classes": forget, "original": original, **common})]
+        # The controls do not depend on the subject: they are attacked while it is being unlearned.
+        controls = Case(start, start, forget).roles(dataset)
+        first += _cells({role: who for role, who in controls.items() if role != "subject"}, forget, common)
+        side_by_side(first, "unlearning, and attacking the controls", console)
+        subject = unlearn(method, forget, original=original, data_name=data_name, seed=seed)
+        case = Case(source.of_run(subject, "subject"), start, forget)
+    else:
+        case = find_case(model, original, data_name, classes)
+    side_by_side(_cells(case.roles(dataset), case.classes, common), "attacking", console)
+    given = {"model": model or case.subject.name, "original": original}
+    for name in ATTACKS:
+        index(name, case, dataset, _budget(name), seed, console, given)
+    judged = evaluate(judges, clip_model=clip_model, console=console, classes=case.classes, **given, **common)
+    return _summarise(case, dataset, judged, seed, console)
+
+
+def _budget(name: str) -> Any:
+    return importlib.import_module(ATTACKS[name]).Budget()
+
+
+def _cells(roles: dict[str, source.Source], classes: tuple[int, ...], common: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """One call for each attack on each role; past the gate lies the original, whose run serves both."""
+    return [
+        (cell, {"name": name, "target": who, "classes": classes, "params": asdict(_budget(name)), **common})
+        for name in ATTACKS
+        for role, who in roles.items()
+        if role != "gate"
+    ]
+
+
+def _summarise(case: Case, dataset: data.Dataset, judged: rundir.Run, seed: int, console: Console) -> rundir.Run:
+    record = judged.json(EVALUATION)
+    request = rundir.Request(
+        stage="audit", method=case.subject.name.split("-")[1] if "-" in case.subject.name else "model", classes=case.classes, seed=seed,
+        parents={"evaluation": judged.digest, "subject": case.subject.digest}, data=dataset.sha256,
+    )
+
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        run.write_json(SUMMARY, {**record, "evaluation": judged.name, "judges": [c["judge"] for c in record["cards"]]})
+        title = f"{case.subject.name}: class {record['class']}"
+        run.write(GRID, pictures.grid(_grid_rows(case, judged), title=title))
+        panels = [(f"{c['attack']}, {c['setting']}", _lines(c)) for c in record["curves"]]
+        ylabel = f"judged {record['class']} by {record['curve_judge']}, %"
+        run.write(CURVES, pictures.curves(panels, f"Recovery of class {record['class']}: subject against its floors", ylabel))
+        return {}
+
+    run = compute(request, work, console)
+    rundir.point("latest", run)
+    return run
+
+
+def _lines(curve: dict[str, Any]) -> dict[str, list[tuple[int, Measure]]]:
+    order = ("original", "random", "retrained", "subject")
+    lines = curve["lines"]
+    return {r: [(p["step"], Measure.model_validate(p["rate"])) for p in lines[r]] for r in order if r in lines}
+
+
+def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
+    """Original, unlearned, relearned, the floors relearned, gate: the first images of each, equal seeds in equal columns."""
+    asked = case.classes[0]
+    by_digest = {rundir.read(p, check=False).digest: p for p in rundir.listing() if (p / rundir.RESULT).exists()}
+    parents = {name: rundir.read(by_digest[digest]) for name, digest in judged.request.parents.items()}
+    rows: list[tuple[str, Tensor]] = []
+
+    def add(name: str, run: rundir.Run | None, key: str) -> None:
+        if run is not None:
+            rows.append((name, images_of(run)[key][:COLUMNS]))
+
+    add("original", parents.get("sample/original"), f"class/{asked}")
+    add("unlearned", parents.get("sample/subject"), f"class/{asked}")
+    relearn = parents["attack/relearn"].json("attack.json") if "attack/relearn" in parents else None
+    if relearn:
+        last = max(relearn["curves"]["subject"], key=lambda p: (float(p["setting"].split("=")[1]), p["step"]))
+        for role, name in (("subject", "unlearned"), ("retrained", "retrained without it"), ("random", "random network")):
+            run = rundir.find(relearn["cells"][role]) if role in relearn["cells"] else None
+            add(f"{name},\nrelearned {_grid_step(relearn)} steps", run, f"{last['setting']}/{_grid_step(relearn)}")
+    add("gate, queried", parents.get("sample/gate"), f"class/{asked}")
+    if not rows:
+        raise UserError("there is nothing to show: no images were sampled")
+    return rows
+
+
+def _grid_step(relearn: dict[str, Any]) -> int:
+    """20 steps, where floors and subject still differ; the last step of a shorter attack."""
+    steps = sorted({p["step"] for p in relearn["curves"]["subject"]})
+    return 20 if 20 in steps else steps[-1]

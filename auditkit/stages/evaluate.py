@@ -1,0 +1,263 @@
+"""The evaluation stage: sample, let every judge read every set of images, and put its votes on matched noise beside it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import auditkit_evaluators
+from auditkit_evaluators import examine, noise, stats
+from auditkit_evaluators.votes import Judge
+from torch import Tensor
+
+from auditkit import data, rundir, training
+from auditkit.results import Measure
+from auditkit.stages.attack import FLOORS, INDEX, Case, find_case
+from auditkit.stages.cell import SILENT, Console, compute, side_by_side
+from auditkit.stages.sample import images as images_of
+from auditkit.stages.sample import sample, sample_request
+from auditkit.stages.train import find_original
+
+EVALUATION = "evaluation.json"
+CONTROL_N = 100
+ROLES = ("subject", "original", "retrained", "random", "gate")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row of the table: images (N, C, H, W) that were asked to show the class, and the run they come from."""
+
+    name: str
+    role: str
+    images: Tensor
+    digest: str
+
+
+def evaluate(
+    judges: tuple[str, ...] = ("ensemble", "clip"),
+    *,
+    model: str | None = None,
+    original: str | None = None,
+    data_name: str = "digits",
+    classes: tuple[int, ...] | None = None,
+    n: int = 500,
+    retain_n: int = 50,
+    clip_model: str | None = None,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """Judges the original, the subject, what each finished attack made of it, and each control."""
+    dataset = data.load(data_name)
+    case = latest_case(model, original, data_name, classes, console)
+    asked = case.classes[0]
+    sampled = _samples(case, dataset, n, retain_n, seed, console)
+    attacks = finished_attacks(case)
+    request = rundir.Request(
+        stage="evaluate",
+        method="-".join(judges),
+        classes=case.classes,
+        seed=seed,
+        params={"judges": list(judges), "n": n, "retain_n": retain_n, "clip_model": clip_model},
+        parents={**{f"sample/{role}": run.digest for role, run in sampled.items()}, **{f"attack/{k}": r.digest for k, r in attacks.items()}},
+        data=dataset.sha256,
+    )
+
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        with console.track("building judges", 1) as advance:
+            panel = auditkit_evaluators.build(judges, dataset, clip_model=clip_model, seed=seed)
+            advance(1)
+        run.write_json(EVALUATION, _judge(panel, case, dataset, asked, sampled, attacks, seed))
+        return {}
+
+    run = compute(request, work, console)
+    rundir.point("latest", run)
+    return run
+
+
+def latest_case(
+    model: str | None, original: str | None, data_name: str, classes: tuple[int, ...] | None, console: Console = SILENT
+) -> Case:
+    """The case of what was named, else of the latest attack, else of the latest unlearned model, else the bundled original alone."""
+    if model is None:
+        run = rundir.pointed("latest")
+        if run is not None and run.request.role == "index":
+            given = run.result.details
+            return find_case(given["model"], original or given["original"], data_name, classes or run.request.classes)
+        if rundir.pointed("latest-model") is None:
+            base = find_original(data_name, original)
+            console.say(f"no model has been unlearned yet: judging {base.name} itself")
+            return Case(base, None, classes or (0,))
+    return find_case(model, original, data_name, classes)
+
+
+def finished_attacks(case: Case) -> dict[str, rundir.Run]:
+    """The newest finished index run of each attack on this subject and these classes."""
+    found: dict[str, rundir.Run] = {}
+    for path in rundir.listing():
+        if not path.name.startswith("attack-") or not (path / rundir.RESULT).exists():
+            continue
+        run = rundir.read(path, check=False)
+        if run.request.role != "index" or run.request.classes != case.classes:
+            continue
+        cell = rundir.find(run.json(INDEX)["cells"]["subject"])
+        newest = found.get(run.request.method)
+        if cell.request.parents["model"] == case.subject.digest and (newest is None or run.result.finished > newest.result.finished):
+            found[run.request.method] = rundir.read(path)
+    return found
+
+
+def _samples(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int, console: Console) -> dict[str, rundir.Run]:
+    """One sample run per role: subject and original at full n, the controls' untouched answers at 100."""
+    asked, roles = case.classes[0], case.roles(dataset)
+    full = {asked: n} | {int(c): retain_n for c in dataset.others(case.classes)}
+    plans: dict[str, dict[str, Any]] = {}
+    for role, who in roles.items():
+        counts = full if role in ("subject", "original") else {asked: min(n, CONTROL_N)}
+        plans[role] = {"model": who, "counts": counts, "noise_for": asked if role == "subject" else None, "data_name": dataset.name, "seed": seed}
+    side_by_side([(sample, plan) for plan in plans.values()], "sampling", console)
+    return {role: rundir.find(sample_request(**plan).name) for role, plan in plans.items()}
+
+
+def _judge(
+    panel: list[Judge],
+    case: Case,
+    dataset: data.Dataset,
+    asked: int,
+    sampled: dict[str, rundir.Run],
+    attacks: dict[str, rundir.Run],
+    seed: int,
+) -> dict[str, Any]:
+    images = {role: images_of(run) for role, run in sampled.items()}
+    subject = images["subject"][f"class/{asked}"]
+    noises = {name.removeprefix("noise/"): t for name, t in images["subject"].items() if name.startswith("noise/")}
+    noises = {"histogram": noise.matched(subject, len(subject), seed)} | noises
+    cards = {judge.name: examine.card(judge, dataset, asked, noises) for judge in panel}
+    shown = [Shown(role, role, images[role][f"class/{asked}"], sampled[role].digest) for role in ROLES if role in images]
+    indices = {name: run.json(INDEX) for name, run in attacks.items()}
+    cells = {(name, role): rundir.find(cell) for name, index in indices.items() for role, cell in index["cells"].items() if role != "gate"}
+    attacked = {key: images_of(run) for key, run in cells.items()}
+    for (name, role), found in attacked.items():
+        for setting, last in _last(found).items():
+            shown.append(Shown(f"{name} {setting} {last} steps", role, found[f"{setting}/{last}"], cells[name, role].digest))
+    readings = [
+        {"set": s.name, "role": s.role, "digest": s.digest, "readings": [_read(j, s, asked, dataset).model_dump() for j in panel]} for s in shown
+    ]
+    excess = {j.name: examine.above_noise(j, subject, noises, asked) for j in panel}
+    speaker = curve_judge(panel, cards)
+    curves = _curves(speaker, indices, attacked, asked)
+    sentences = [
+        examine.sentence(_read(j, shown[0], asked, dataset), cards[j.name], dataset.classes, excess[j.name]) for j in panel
+    ]
+    return {
+        "schema_version": 1,
+        "data": dataset.name,
+        "class": asked,
+        "classes": list(case.classes),
+        "subject": case.subject.name,
+        "original": case.original.name if case.original else None,
+        "missing": case.missing(case.roles(dataset)) if case.original or attacks else {},
+        "cards": [c.model_dump() for c in cards.values()],
+        "sets": readings,
+        "above_noise": [m.model_dump() for m in excess.values()],
+        "retained": [m.model_dump() for m in _retained(panel, case, dataset, images)],
+        "curve_judge": speaker.name,
+        "curves": curves,
+        "sentences": sentences,
+        "gate": [m.model_dump() for m in [*excess.values(), *_headlines(curves)]],
+    }
+
+
+def _read(judge: Judge, shown: Shown, asked: int, dataset: data.Dataset) -> examine.Reading:
+    return examine.read(judge, shown.images, asked, shown.name, dataset.classes)
+
+
+def _last(found: dict[str, Tensor]) -> dict[str, int]:
+    """The last step of each setting among an attack's images."""
+    steps: dict[str, int] = {}
+    for key in found:
+        setting, step = key.split("/")
+        steps[setting] = max(steps.get(setting, 0), int(step))
+    return steps
+
+
+def curve_judge(panel: list[Judge], cards: dict[str, examine.Card]) -> Judge:
+    """The one judge whose curves are printed: of those that know the class (90 % of real heldout images, else the best),
+    the one that calls matched noise by that class least often. Chosen from cards alone, before any attack is looked at."""
+
+    def on_noise(judge: Judge) -> float:
+        return max(reading.hit.value or 0.0 for reading in cards[judge.name].noise.values())
+
+    def on_real(judge: Judge) -> float:
+        return cards[judge.name].real_class.value or 0.0
+
+    able = [j for j in panel if on_real(j) >= 0.9] or [max(panel, key=on_real)]
+    return min(able, key=on_noise)
+
+
+def _curves(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, str], dict[str, Tensor]], asked: int) -> list[dict[str, Any]]:
+    """Every attack's curves by one judge, one entry per setting, with the subject's excess over each floor."""
+    out = []
+    for name in indices:
+        roles = {role: found for (attack, role), found in attacked.items() if attack == name}
+        for setting in _last(roles["subject"]):
+            steps = sorted(int(key.split("/")[1]) for key in roles["subject"] if key.startswith(setting + "/"))
+            hits = {role: {s: _hits(judge, found[f"{setting}/{s}"], asked) for s in steps} for role, found in roles.items()}
+            lines = {
+                role: [{"step": s, "rate": stats.rate(f"{role}/{s}", *counts[s], safer="lower").model_dump()} for s in steps]
+                for role, counts in hits.items()
+            }
+            out.append({"attack": name, "setting": setting, "judge": judge.name, "lines": lines, "excess": _excess(name, setting, hits, steps)})
+    return out
+
+
+def _hits(judge: Judge, images: Tensor, asked: int) -> tuple[int, int]:
+    return int((judge.judge(images).probs.argmax(1) == asked).sum()), len(images)
+
+
+def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]], steps: list[int]) -> dict[str, Any]:
+    """Subject minus floor after each number of steps, intervals simultaneous over the curve, and the worst step of each.
+
+    "highest" is the excess over whichever floor is higher after that many steps: the headline.
+    """
+    trained = [s for s in steps if s > 0]
+    floors = [f for f in FLOORS if f in hits]
+
+    def over(floor: str, step: int) -> dict[str, Any]:
+        label = f"{name} {setting}: excess over {floor} after {step} steps"
+        measure = stats.difference(label, *hits["subject"][step], *hits[floor][step], comparisons=len(trained))
+        return {"step": step, "floor": floor, "excess": measure.model_dump()}
+
+    def worst(points: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"points": points, "worst": max(points, key=lambda p: p["excess"]["value"])}
+
+    found = {floor: worst([over(floor, s) for s in trained]) for floor in floors}
+    if floors:
+        found["highest"] = worst([over(max(floors, key=lambda f: hits[f][s][0]), s) for s in trained])
+    return found
+
+
+def _headlines(curves: list[dict[str, Any]]) -> list[Measure]:
+    """For each curve the subject's worst excess over the highest floor, or "not measured" where no floor was run."""
+    found = []
+    for curve in curves:
+        if "highest" in curve["excess"]:
+            found.append(Measure.model_validate(curve["excess"]["highest"]["worst"]["excess"]))
+        else:
+            name = f"{curve['attack']} {curve['setting']}: excess"
+            found.append(Measure(name=name, value=None, n=0, safer="lower", note="no floor was run"))
+    return found
+
+
+def _retained(panel: list[Judge], case: Case, dataset: data.Dataset, images: dict[str, dict[str, Tensor]]) -> list[Measure]:
+    """How often each judge sees the asked class in the retained ones: original, subject, and the change."""
+    found = []
+    kept = [int(c) for c in dataset.others(case.classes)]
+    for judge in panel:
+        counts = {}
+        for role in (r for r in ("original", "subject") if r in images):
+            pairs = [_hits(judge, images[role][f"class/{c}"], c) for c in kept]
+            counts[role] = sum(h for h, _ in pairs), sum(m for _, m in pairs)
+            found.append(stats.rate(f"{judge.name}: retained classes, {role}", *counts[role], safer="higher"))
+        if len(counts) == 2:
+            found.append(stats.difference(f"{judge.name}: change of retained classes", *counts["subject"], *counts["original"], safer="higher"))
+    return found
+
+

@@ -1,0 +1,85 @@
+"""What each costly command would spend, for --dry-run: the same checks as the command, nothing written."""
+
+import importlib
+from typing import Any
+
+from auditkit_attacks import ATTACKS
+
+from auditkit import data, sampling
+from auditkit.errors import UserError, choose
+from auditkit.stages.attack import Case, find_case
+from auditkit.stages.cost import Estimate, estimate
+from auditkit.stages.evaluate import CONTROL_N, latest_case
+from auditkit.stages.train import find_original, make_params
+from auditkit.unlearn import METHODS
+
+
+def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, original: str | None, params: dict[str, Any]) -> Estimate:
+    """The cost of one unlearning run."""
+    data.load(data_name).check_classes(classes)
+    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params)
+    return estimate(find_original(data_name, original), trained_rows=_rows(method, fitted), evaluations=0, images=0, n=500, models=1)
+
+
+def plan_attack(
+    name: str, *, model: str | None, original: str | None, data_name: str, classes: tuple[int, ...] | None, params: dict[str, Any]
+) -> Estimate:
+    """The cost of an attack on the subject and every control that exists; finished cells are not subtracted."""
+    dataset, case = data.load(data_name), find_case(model, original, data_name, classes)
+    budget = make_params(importlib.import_module(ATTACKS[choose("attack", name, ATTACKS)]).Budget, params)
+    cells = len(case.roles(dataset).keys() - {"gate"})
+    rows, images = _attack(budget)
+    return estimate(
+        case.subject, trained_rows=cells * rows, evaluations=cells * images * sampling.Sampler().passes, images=cells * images, n=budget.n
+    )
+
+
+def plan_evaluate(
+    *, model: str | None, original: str | None, data_name: str, classes: tuple[int, ...] | None, n: int, retain_n: int
+) -> Estimate:
+    """The cost of sampling what is judged; the judges themselves take seconds on top."""
+    dataset, case = data.load(data_name), latest_case(model, original, data_name, classes)
+    images = _evaluated(case, dataset, n, retain_n)
+    return estimate(case.subject, trained_rows=0, evaluations=images * sampling.Sampler().passes, images=images, n=n)
+
+
+def plan_audit(
+    classes: tuple[int, ...] | None, *, model: str | None, original: str | None, data_name: str, method: str
+) -> Estimate:
+    """The cost of an audit from nothing."""
+    dataset = data.load(data_name)
+    if model:
+        case = find_case(model, original, data_name, classes)
+    else:
+        if classes is None:
+            raise UserError("--class is needed: the class to forget, for example --class 2")
+        dataset.check_classes(classes)
+        start = find_original(data_name, original)
+        case = Case(start, start, classes)
+    cells = len(case.roles(dataset).keys() - {"gate"})
+    budgets = [_attack(importlib.import_module(path).Budget()) for path in ATTACKS.values()]
+    unlearning = 0 if model else _rows(method, importlib.import_module(METHODS[method]).Params())
+    images = cells * sum(i for _, i in budgets) + _evaluated(case, dataset, 500, 50)
+    rows = unlearning + cells * sum(r for r, _ in budgets)
+    return estimate(case.subject, trained_rows=rows, evaluations=images * sampling.Sampler().passes, images=images, n=500, models=1)
+
+
+def _rows(method: str, params: Any) -> int:
+    """Rows through a training step: SAFEMax has a forget and a retain row for each of `batch`."""
+    return getattr(params, "steps", 0) * getattr(params, "batch", 0) * (2 if method == "safemax" else 1)
+
+
+def _attack(budget: Any) -> tuple[int, int]:
+    """Trained rows and sampled images of one attack on one model."""
+    settings = len(budget.lrs)
+    return settings * budget.steps * budget.batch, budget.n * (1 + settings * (len(budget.schedule.points) - 1))
+
+
+def _evaluated(case: Case, dataset: data.Dataset, n: int, retain_n: int) -> int:
+    """Sampled images: subject and original in full, the subject's matched noise, 100 of each control."""
+    kept = len(dataset.classes) - len(case.classes)
+    full = 2 if case.original else 1
+    controls = len(case.roles(dataset).keys() - {"subject", "original"})
+    return full * (n + kept * retain_n) + n + controls * min(n, CONTROL_N)
+
+

@@ -1,0 +1,117 @@
+"""The stage that samples a model: images of chosen classes, and on request its matched noise from the same seeds."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from auditkit import data, files, pictures, rundir, sampling, training
+from auditkit.errors import UserError
+from auditkit.stages.cell import SILENT, Console, compute
+from auditkit.stages.source import Source
+from auditkit.stages.train import check_fits
+
+IMAGES, GRID = "images.safetensors", "grid.png"
+MAX_IMAGES = 10**6
+BATCH = 250
+
+
+def sample(
+    model: Source,
+    counts: dict[int, int],
+    *,
+    data_name: str = "digits",
+    sampler: sampling.Sampler | None = None,
+    seed: int = 0,
+    noise_for: int | None = None,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """`counts[c]` images of each class c; with `noise_for` also what the sampler gives when that class's branch is silent.
+
+    Image i of a class depends on (seed, class, i) alone, so two models sampled with one seed are paired image by image.
+    """
+    dataset, how = data.load(data_name), sampler or sampling.Sampler()
+    if not counts or min(counts.values()) < 1 or sum(counts.values()) > MAX_IMAGES:
+        raise UserError(f"-n takes 1 to {MAX_IMAGES} images, got {sum(counts.values())}")
+    dataset.check_labels(counts)
+    request = sample_request(model, counts, data_name=data_name, sampler=how, seed=seed, noise_for=noise_for)
+
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        network = model.load()
+        check_fits(network, dataset, model.name)
+        done = state.tensors if state else {}
+        with console.track(f"sample {model.name}", sum(counts.values())) as advance:
+            _draw(network, counts, how, seed, done, save, advance)
+        if noise_for is not None:
+            forms = sampling.matched_noise(network, noise_for, counts[noise_for], how, seed=key_of(seed, noise_for))
+            done |= {f"noise/{form}": t for form, t in forms.items()}
+        run.write(IMAGES, to_bytes(done))
+        run.write(GRID, pictures.grid(_rows({dataset.classes[c]: done[f"class/{c}"] for c in counts})))
+        return {"passes": how.passes, "model": model.name}
+
+    return compute(request, work, console)
+
+
+def sample_request(
+    model: Source,
+    counts: dict[int, int],
+    *,
+    data_name: str = "digits",
+    sampler: sampling.Sampler | None = None,
+    seed: int = 0,
+    noise_for: int | None = None,
+) -> rundir.Request:
+    """What decides a sample run, and so its name."""
+    how = sampler or sampling.Sampler()
+    return rundir.Request(
+        stage="sample",
+        method=how.kind,
+        role=model.role,
+        classes=tuple(counts) if len(counts) <= 2 else (),
+        seed=seed,
+        params={"sampler": asdict(how), "counts": [[c, n] for c, n in counts.items()], "noise_for": noise_for},
+        parents={"model": model.digest},
+        data=data.load(data_name).sha256,
+    )
+
+
+def _rows(images: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """The picture's rows: 16 images of each class, or 64 of the only one in four rows."""
+    if len(images) > 1:
+        return [(name, found[:16]) for name, found in images.items()]
+    [(name, found)] = images.items()
+    return [(name if k == 0 else "", part) for k, part in enumerate(found[:64].split(16))]
+
+
+def key_of(seed: int, label: int) -> int:
+    """One Philox key for each (seed, class), so that image i of a class never depends on how many others were asked for."""
+    return seed + (label << 32)
+
+
+def _draw(
+    network: Any, counts: dict[int, int], sampler: sampling.Sampler, seed: int, done: dict[str, Tensor], save: training.Save, advance: Any
+) -> None:
+    saved, total = time.monotonic(), 0
+    for label, n in counts.items():
+        parts = [done[f"class/{label}"]] if f"class/{label}" in done else []
+        have = sum(len(p) for p in parts)
+        total += have
+        while have < n:
+            labels = torch.full((min(BATCH, n - have),), label)
+            parts.append(sampling.sample(network, labels, sampler, seed=key_of(seed, label), first=have))
+            have, total = have + len(labels), total + len(labels)
+            done[f"class/{label}"] = torch.cat(parts)
+            advance(total)
+            if time.monotonic() - saved > training.CHECKPOINT_SECONDS:
+                save(training.State(total, done))
+                saved = time.monotonic()
+
+
+def images(run: rundir.Run) -> dict[str, Tensor]:
+    """What a sample or attack run holds: "class/<c>", "noise/<form>" or "<setting>/<step>" to uint8 (N, C, H, W)."""
+    tensors: dict[str, Tensor] = load_file(files.check_safetensors(run.file(IMAGES)))
+    return tensors

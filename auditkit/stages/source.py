@@ -1,0 +1,118 @@
+"""Which model is meant: a run, a folder, the bundled one, or a control made from it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from auditkit import models, rundir
+from auditkit.errors import UserError
+from auditkit.results import canonical, sha256
+
+ZOO = Path(__file__).resolve().parent.parent / "zoo"
+RANDOM_SEED = 1000  # the random floor's weights; no training run uses this seed by default
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that can be loaded in any process: a folder, and what is done to it on loading.
+
+    `digest` is that of the run it comes from, or the hash of a foreign folder's files.
+    """
+
+    role: str
+    folder: Path
+    digest: str
+    name: str
+    random: bool = False
+    gate: tuple[int, ...] = ()
+
+    def load(self) -> models.Model:
+        model = models.load(self.folder)
+        if self.random:
+            model = models.random_like(model, seed=RANDOM_SEED)
+        return replace(model, gate=self.gate) if self.gate else model
+
+    @property
+    def is_pristine(self) -> bool:
+        """No gate added and no weights replaced on loading."""
+        return not self.random and not self.gate
+
+
+def bundled(data: str, without: int | None = None) -> Source | None:
+    """The bundled model for a data set, or the one retrained without a class; None where nothing is bundled."""
+    folder = ZOO / (data if without is None else f"{data}-without-{without}")
+    if not (folder / models.CONFIG).exists():
+        return None
+    role = "original" if without is None else "retrained"
+    return Source(role, folder, models.sha256(folder), f"bundled {folder.name}")
+
+
+def named(text: str, role: str) -> Source:
+    """What `--model` or `--original` says: a run, or a model folder. Raises UserError when it is neither."""
+    path = Path(text)
+    if path.is_dir() and not (path / rundir.REQUEST).exists():
+        models.load(path)  # refuses a folder without weights before anything is spent
+        return Source(role, path.resolve(), models.sha256(path), path.name)
+    if ("/" in text or path.suffix) and not path.is_dir():
+        raise UserError(f"{text} is neither a run nor a model folder (a folder with {models.CONFIG} and {models.WEIGHTS})")
+    return of_run(rundir.find(text), role)
+
+
+def chosen(text: str | None, data: str) -> Source:
+    """What `--model` names, else the latest unlearned model, else the bundled original."""
+    if text:
+        return named(text, "subject")
+    run = rundir.pointed("latest-model")
+    if run:
+        return of_run(run, "subject")
+    found = bundled(data)
+    if found is None:
+        raise UserError(f"no model is bundled for {data} and none has been unlearned: give --model RUN|DIR")
+    return found
+
+
+def of_run(run: rundir.Run, role: str) -> Source:
+    """The model that a run made. Raises UserError for a run that made none."""
+    if f"model/{models.CONFIG}" not in run.result.files:
+        raise UserError(f"{run.name} holds no model; give an unlearn, retrain or pretrain run, or a model folder")
+    return Source(role, run.path / "model", run.digest, run.name)
+
+
+def original_of(run: rundir.Run, data: str) -> Source | None:
+    """The original that an unlearning run started from, found by its digest among the bundled models and all runs."""
+    wanted = run.request.parents.get("original")
+    known = bundled(data)
+    if known and known.digest == wanted:
+        return known
+    for path in rundir.listing():
+        if (path / rundir.RESULT).exists() and path.name.startswith(("pretrain-", "retrain-", "unlearn-")):
+            other = rundir.read(path, check=False)
+            if other.digest == wanted:
+                return of_run(rundir.read(path), "original")
+    return None
+
+
+def random_floor(like: Source) -> Source:
+    """The random network of the same architecture: it has never seen anything."""
+    config = sha256((like.folder / models.CONFIG).read_bytes())
+    digest = sha256(canonical({"random": RANDOM_SEED, "config": config}))
+    return Source("random", like.folder, digest, "random network", random=True)
+
+
+def gated(original: Source, forget: tuple[int, ...]) -> Source:
+    """The strawman `if c == f: return noise` in front of the original."""
+    digest = sha256(canonical({"gate": list(forget), "model": original.digest}))
+    return Source("gate", original.folder, digest, "gate", gate=forget)
+
+
+def retrained(original: Source | None, data: str, data_sha: str, forget: tuple[int, ...]) -> Source | None:
+    """A model retrained without the classes: a finished retrain run, else the bundled one where the original is bundled too."""
+    for path in rundir.listing():
+        if path.name.startswith("retrain-") and (path / rundir.RESULT).exists():
+            run = rundir.read(path, check=False)
+            fits = run.request.classes == forget and run.request.data == data_sha
+            if fits and original is not None and run.request.parents.get("original") == original.digest:
+                return of_run(rundir.read(path), "retrained")
+    base = bundled(data)
+    if len(forget) == 1 and original is not None and base is not None and original.digest == base.digest:
+        return bundled(data, without=forget[0])
+    return None

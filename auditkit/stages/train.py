@@ -1,0 +1,124 @@
+"""The stages that make a model: pretrain, retrain, unlearn."""
+
+import importlib
+from dataclasses import asdict
+from typing import Any
+
+from auditkit import data, models, rundir, training
+from auditkit.errors import UserError, choose
+from auditkit.stages import source
+from auditkit.stages.cell import SILENT, Console, compute
+from auditkit.unlearn import METHODS
+from auditkit.unlearn import retrain as from_scratch
+
+
+def pretrain(data_name: str = "digits", *, params: dict[str, Any] | None = None, seed: int = 0, console: Console = SILENT) -> rundir.Run:
+    """Trains a base denoiser on the model split of a data set."""
+    dataset = data.load(data_name)
+    fitted = make_params(from_scratch.Params, params or {})
+    request = rundir.Request(stage="pretrain", method=data_name, role="original", seed=seed, params=asdict(fitted), data=dataset.sha256)
+    blank = models.build(dataset.shape, len(dataset.classes), seed=seed)
+    return _train(request, from_scratch, blank, dataset, fitted, console)
+
+
+def retrain(
+    classes: tuple[int, ...],
+    *,
+    data_name: str = "digits",
+    original: str | None = None,
+    params: dict[str, Any] | None = None,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """Trains the original's architecture from scratch without `classes`: the reference and the floor."""
+    return unlearn("retrain", classes, data_name=data_name, original=original, params=params, seed=seed, console=console)
+
+
+def unlearn(
+    method: str,
+    classes: tuple[int, ...],
+    *,
+    data_name: str = "digits",
+    original: str | None = None,
+    params: dict[str, Any] | None = None,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """Unlearns `classes` from the original with a method; the run holds the model folder."""
+    choose("method", method, METHODS)
+    dataset = data.load(data_name)
+    dataset.check_classes(classes)
+    module = importlib.import_module(METHODS[method])
+    fitted = make_params(module.Params, params or {})
+    start = find_original(data_name, original)
+    model = start.load()
+    check_fits(model, dataset, start.name)
+    stage, role = ("retrain", "retrained") if method == "retrain" else ("unlearn", "subject")
+    request = rundir.Request(
+        stage=stage,
+        method=method,
+        role=role,
+        classes=classes,
+        seed=seed,
+        params=asdict(fitted),
+        parents={"original": start.digest},
+        data=dataset.sha256,
+    )
+    return _train(request, module, model, dataset, fitted, console)
+
+
+def _train(request: rundir.Request, module: Any, start: models.Model, dataset: data.Dataset, params: Any, console: Console) -> rundir.Run:
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        steps = getattr(params, "steps", 1)
+        with console.track(f"{request.stage} {request.method}", steps) as advance:
+            model = module.run(
+                start, dataset, request.classes, params, seed=request.seed, state=state, save=save, report=lambda step, _: advance(step)
+            )
+        models.save(model, run.path / "model")
+        return {"steps": steps, "parameters": model.parameters, "ema": bool(getattr(params, "ema", 0.0))}
+
+    run = compute(request, work, console)
+    if request.stage == "unlearn":  # not retrain: who makes a floor still wants to attack the subject
+        rundir.point("latest-model", run)
+    rundir.point("latest", run)
+    return run
+
+
+def find_original(data_name: str, original: str | None) -> source.Source:
+    """The model to start from: what `--original` names, else the bundled one. Raises UserError when there is neither."""
+    if original:
+        return source.named(original, "original")
+    found = source.bundled(data_name)
+    if found is None:
+        raise UserError(f"no model is bundled for {data_name}: give --original RUN|DIR, or make one with auditkit pretrain --data {data_name}")
+    return found
+
+
+def check_fits(model: models.Model, dataset: data.Dataset, name: str) -> None:
+    """Raises UserError unless the model speaks of this data set's images and classes."""
+    wanted, found = (*dataset.shape, len(dataset.classes)), (*model.shape, model.null)
+    if wanted != found:
+        raise UserError(f"{name} makes images {found[:3]} of {found[3]} classes, but {dataset.name} has {wanted[:3]} and {wanted[3]}")
+
+
+def make_params(kind: Any, given: dict[str, Any]) -> Any:
+    """`kind(**given)`, each value converted to its field's type. Raises UserError for an unknown or unfit setting."""
+    fields = kind.__dataclass_fields__
+    converted = {}
+    for name, value in given.items():
+        key = choose("setting", name.replace("-", "_"), fields)
+        converted[key] = convert(value, fields[key].type, name)
+    return kind(**converted)
+
+
+def convert(value: Any, kind: Any, name: str) -> Any:
+    """A setting given as text ("5e-4", "true", "1e-4,5e-4"), as the type that its field declares."""
+    try:
+        if kind is bool:
+            return value if isinstance(value, bool) else {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+        if kind in (int, float, str):
+            return kind(value)
+        return tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
+    except (ValueError, KeyError, TypeError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers separated by commas")
+        raise UserError(f"setting {name} takes {wanted}, got {value!r}") from None

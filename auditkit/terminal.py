@@ -1,0 +1,72 @@
+"""What people see: progress with ETA and tables on stderr; stdout carries data alone."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console as Rich
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from auditkit.results import Measure
+
+err = Rich(stderr=True, highlight=False)
+PLAIN_SECONDS = 10.0
+
+
+def say(text: str) -> None:
+    """One line on stderr, foreign text escaped."""
+    err.print(escape(text), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with ETA on a terminal; elsewhere a plain line every 10 s. Gives `advance(done)`."""
+    if err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True) as progress:
+            task = progress.add_task(escape(title), total=total)
+            yield lambda done: progress.update(task, completed=done)
+        return
+    start = last = time.monotonic()
+
+    def advance(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > PLAIN_SECONDS and done:
+            last = now
+            say(f"{title}: {done}/{total}, ETA {(now - start) / done * (total - done):.0f} s")
+
+    yield advance
+
+
+def cell(measure: Measure) -> str:
+    """A table cell of two lines: the number, and its interval below."""
+    if measure.value is None:
+        return "not\nmeasured"
+    number = f"{100 * measure.value:.0f} %"
+    return f"{number}\n[dim]{100 * (measure.low or 0):.0f}..{100 * (measure.high or 0):.0f}[/dim]" if measure.low is not None else number
+
+
+def table(title: str, columns: list[str], rows: list[tuple[str, ...]], *, sections: tuple[int, ...] = (), caption: str = "") -> None:
+    """A table on stderr; the first column is text, the others are numbers. A section ends after each row index in `sections`."""
+    shown = Table(title=title, title_justify="left", caption=caption, caption_justify="left", expand=False, pad_edge=False)
+    for k, name in enumerate(columns):
+        shown.add_column(name, justify="left" if k == 0 else "right", no_wrap=k > 0)
+    for k, row in enumerate(rows):
+        shown.add_row(*row, end_section=k in sections)
+    err.print(shown)
+
+
+def bytes_text(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def run_line(run: Any) -> str:
+    return f"{run.path}  digest {run.digest}"

@@ -1,0 +1,204 @@
+"""One training loop for everything that trains: pretrain, retrain, unlearn, relearn, finetune.
+
+They differ in the rows of a batch (`Batch`) and in the numbers of a `Recipe`. Every draw is keyed by (seed, step), so
+the loop has no state beyond weights, optimizer and averages: resumed from a checkpoint it ends with the same bytes.
+"""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from auditkit_kernels import eps_loss, noising, philox
+from torch import Tensor, nn
+
+from auditkit import diffusion
+
+CHECKPOINT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train: Adam for `steps` steps, constant `lr` or one cosine cycle with a warm-up of 10 %."""
+
+    steps: int
+    lr: float
+    seed: int
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    ema: float = 0.0
+    clip: float = 1.0
+
+    def lr_at(self, step: int) -> float:
+        if self.schedule == "constant":
+            return self.lr
+        warm = max(1, round(0.1 * self.steps))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one step: x0 (B, C, H, W) in [-1, 1], labels (B,), forget (B,) bool, weight (B,) summing to the loss's weights."""
+
+    x0: Tensor
+    labels: Tensor
+    forget: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Which eps loss: psi (T,) for forget rows, and their target (see auditkit_kernels.eps_loss)."""
+
+    psi: Tensor = field(default_factory=lambda: diffusion.psi(0.0))
+    target: str = "terminal"
+
+
+def draw_rows(images: Tensor, labels: Tensor, n: int, *, seed: int, step: int, row0: int = 0) -> tuple[Tensor, Tensor]:
+    """n rows drawn with replacement: images float (n, C, H, W), labels (n,). Rows are keyed by row0, row0 + 1, ..."""
+    u = philox.uniform((n, 1), seed=seed, stream=philox.DATA, step=step, row0=row0)[:, 0]
+    index = (u * len(images)).long().clamp_(max=len(images) - 1)
+    return images[index], labels[index]
+
+
+def drop_labels(labels: Tensor, null: int, rate: float, *, seed: int, step: int, row0: int = 0) -> Tensor:
+    """Labels with a share `rate` replaced by the null class: what classifier-free guidance needs (https://arxiv.org/abs/2207.12598)."""
+    if rate == 0:
+        return labels
+    u = philox.uniform((len(labels), 1), seed=seed, stream=philox.DROPOUT, step=step, row0=row0)[:, 0]
+    return torch.where(u < rate, torch.full_like(labels, null), labels)
+
+
+def denoise_step(net: nn.Module, batch: Batch, loss: Loss, abar: Tensor, *, seed: int, step: int) -> Tensor:
+    """One forward and backward over all rows; gradients are left in the network. Returns the weighted loss, 0-d float32."""
+    u = philox.uniform((len(batch.x0), 1), seed=seed, stream=philox.TIMESTEP, step=step)[:, 0]
+    t = (u * diffusion.T).long().clamp_(max=diffusion.T - 1).to(batch.x0.device)
+    x_t = noising(batch.x0, t, abar, seed=seed, step=step)
+    pred = net(x_t, t, class_labels=batch.labels).sample
+    rows, grad = eps_loss(
+        pred, t, batch.forget, batch.weight, loss.psi, seed=seed, step=step, target=loss.target, x_t=x_t, abar=abar
+    )
+    pred.backward(grad)
+    return (rows * batch.weight).sum()
+
+
+@dataclass
+class State:
+    """What a checkpoint holds: the step that comes next, and every tensor that the loop changes."""
+
+    step: int
+    tensors: dict[str, Tensor]
+
+
+Save = Callable[[State], None]
+Report = Callable[[int, float], None]
+
+
+def fit(
+    net: nn.Module,
+    batches: Callable[[int], Batch],
+    recipe: Recipe,
+    *,
+    loss: Loss | None = None,
+    state: State | None = None,
+    save: Save | None = None,
+    report: Report | None = None,
+    at: dict[int, Callable[[], None]] | None = None,
+) -> list[float]:
+    """Trains `net` in place and returns the losses of the steps that this call ran.
+
+    `batches(step)` gives the rows; `save` gets a checkpoint every 10 s and when interrupted; `at[k]` runs when k steps
+    are done (0 included). With `recipe.ema` the averaged weights are in the network at the end.
+    Raises FloatingPointError with the step at the first loss that is not finite, KeyboardInterrupt after a last checkpoint.
+    """
+    loss = loss or Loss()
+    device = next(net.parameters()).device
+    loss = Loss(loss.psi.to(device), loss.target)
+    abar = diffusion.abar(device)
+    parameters = dict(net.named_parameters())
+    optimizer = torch.optim.AdamW(parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    average = {name: p.detach().clone() for name, p in parameters.items()} if recipe.ema else {}
+    start = 0
+    if state is not None:
+        start = state.step
+        _restore(state, parameters, optimizer, average)
+    losses: list[float] = []
+    saved = time.monotonic()
+    net.train()
+    with _deferred_interrupt() as interrupted:
+        for step in range(start, recipe.steps):
+            if at and step in at:
+                _outside(net, at[step])
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr_at(step)
+            optimizer.zero_grad(set_to_none=True)
+            value = denoise_step(net, batches(step), loss, abar, seed=recipe.seed, step=step).item()
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the loss is {value} at step {step}: training diverged; try a smaller --lr")
+            nn.utils.clip_grad_norm_(parameters.values(), recipe.clip)
+            optimizer.step()
+            if recipe.ema:
+                decay = min(recipe.ema, (1 + step) / (10 + step))
+                torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+            losses.append(value)
+            if report:
+                report(step + 1, value)
+            if save and (interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                save(_snapshot(step + 1, parameters, optimizer, average))
+                saved = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
+    if recipe.ema:
+        for name, p in parameters.items():
+            p.data.copy_(average[name])
+    if not all(bool(torch.isfinite(p).all()) for p in parameters.values()):
+        raise FloatingPointError(f"weights are not finite after step {recipe.steps - 1}: training diverged; try a smaller --lr")
+    if at and recipe.steps in at:
+        _outside(net, at[recipe.steps])
+    net.eval()
+    return losses
+
+
+def _outside(net: nn.Module, call: Callable[[], None]) -> None:
+    net.eval()
+    call()
+    net.train()
+
+
+def _snapshot(step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> State:
+    tensors = {f"weights/{name}": p.detach() for name, p in parameters.items()}
+    tensors |= {f"average/{name}": a for name, a in average.items()}
+    for name, p in parameters.items():
+        tensors |= {f"optimizer/{key}/{name}": v for key, v in optimizer.state[p].items()}
+    return State(step, tensors)
+
+
+def _restore(state: State, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
+    for name, p in parameters.items():
+        p.data.copy_(state.tensors[f"weights/{name}"])
+        optimizer.state[p] = {
+            key: state.tensors[f"optimizer/{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+    for name, a in average.items():
+        a.copy_(state.tensors[f"average/{name}"])
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C and SIGTERM only raise a flag, so that a step and its checkpoint are never cut in two."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag.is_set
+        return
+    previous = {s: signal.signal(s, lambda *_: flag.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag.is_set
+    finally:
+        for s, handler in previous.items():
+            signal.signal(s, handler)
