@@ -152,7 +152,12 @@ def lock(request: Request, *, wait: bool = True, say: Callable[[str], None] = la
             yield read(path)
         else:
             files.write(path / REQUEST, json.dumps(request.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
-            yield Open(path, request)
+            try:
+                yield Open(path, request)
+            except UserError:
+                if not (path / CHECKPOINT).exists():  # refused before anything was computed: nothing is left behind
+                    shutil.rmtree(path)
+                raise
     finally:
         guard.release()
 

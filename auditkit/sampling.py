@@ -98,6 +98,7 @@ def denoise(model: Model, labels: Tensor, sampler: Sampler, *, seed: int, first:
     null = torch.full_like(labels, model.null)
     branches = {0.0: labels, -1.0: null}.get(w, torch.cat([labels, null]))
     copies = len(branches) // n
+    w = w if copies == 2 else 0.0  # a single branch is eps itself
     eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
     x = philox.normal((n, *model.shape), seed=seed, stream=philox.X_T, row0=first, device=device)
     times = sampler.timesteps

@@ -113,7 +113,8 @@ def fit(
 ) -> list[float]:
     """Trains `net` in place and returns the losses of the steps that this call ran.
 
-    `batches(step)` gives the rows; `save` gets a checkpoint every 10 s and when interrupted; `at[k]` runs when k steps
+    `batches(step)` gives the rows; `save` gets a checkpoint after the first step, every 10 s and when interrupted, never with
+    weights that are not finite; `at[k]` runs when k steps
     are done (0 included). With `recipe.ema` the averaged weights are in the network at the end.
     Raises FloatingPointError with the step at the first loss that is not finite, KeyboardInterrupt after a last checkpoint.
     """
@@ -129,7 +130,7 @@ def fit(
         start = state.step
         _restore(state, parameters, optimizer, average)
     losses: list[float] = []
-    saved = time.monotonic()
+    saved = -math.inf  # the first step is saved at once: a run that diverges always has a good checkpoint to look at
     net.train()
     with _deferred_interrupt() as interrupted:
         for step in range(start, recipe.steps):
@@ -149,7 +150,8 @@ def fit(
             losses.append(value)
             if report:
                 report(step + 1, value)
-            if save and (interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS):
+            due = interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS
+            if save and due and all(bool(torch.isfinite(p).all()) for p in parameters.values()):
                 save(_snapshot(step + 1, parameters, optimizer, average))
                 saved = time.monotonic()
             if interrupted():

@@ -1,7 +1,9 @@
 """How a stage computes one run: locked, resumed from its checkpoint, sealed; and several of them side by side."""
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
 from auditkit import files, rundir, training
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 Track = Callable[[str, int], contextlib.AbstractContextManager[Callable[[int], None]]]
 
@@ -46,8 +50,7 @@ def compute(
 
     `state` is what an interrupted try saved last; `save` replaces that atomically.
     """
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)  # two threads on a busy machine were up to 40 times slower, on an idle one they gained nothing
+    _prepare()
     with rundir.lock(request, wait=console.wait, say=console.say) as run:
         if isinstance(run, rundir.Run):
             console.say(f"{run.name} is already computed")
@@ -57,6 +60,18 @@ def compute(
             console.say(f"{run.path.name} goes on from step {state.step}")
         details = work(run, state, lambda s: _save(run.path / rundir.CHECKPOINT, s))
         return run.seal(**details)
+
+
+def _prepare() -> None:
+    """One thread per process, and memory that is kept instead of handed back to the system after every layer."""
+    if torch.cuda.is_available():
+        return
+    torch.set_num_threads(1)  # two threads on a busy machine were up to 40 times slower, on an idle one they gained nothing
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # a libc without mallopt
+            libc = ctypes.CDLL(None)
+            for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):  # sampling 500 digits: 2.4 s without, 1.7 s with it
+                libc.mallopt(option, 2**29)
 
 
 def _save(path: Path, state: training.State) -> None:

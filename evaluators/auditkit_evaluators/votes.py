@@ -1,0 +1,47 @@
+"""What a judge is, and what it hands back: votes per image, never an average, and it never sees a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Votes:
+    """One row per image: `probs` (B, K) rows that sum to 1; `abstain` (B,) True where the judge calls the image no class
+    at all, or None if it cannot abstain; `features` (B, D), or None if it has none."""
+
+    probs: Floats
+    abstain: NDArray[np.bool_] | None = None
+    features: Floats | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """A function from uint8 images (B, C, H, W) to Votes, with what a reader must know to doubt it.
+
+    Judges of one family share their failures, so their votes are not independent. `temperature` divided its logits.
+    """
+
+    name: str
+    family: str
+    judge: Callable[[Tensor], Votes]
+    temperature: float
+    fitted_on: str
+
+
+def check_images(images: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+    """`images` on the CPU, if they are uint8 (B, C, H, W) and, where `shape` (C, H, W) is given, of that shape.
+
+    Raises:
+        ValueError: they are not. Floats in [0, 1] would be judged as nearly black images without a word.
+    """
+    wanted = f"uint8 (B, {', '.join(map(str, shape or ('C', 'H', 'W')))})"
+    if images.dtype != torch.uint8 or images.ndim != 4 or (shape is not None and tuple(images.shape[1:]) != shape):
+        raise ValueError(f"expected images {wanted}, found {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}")
+    return images.cpu()

@@ -1,0 +1,128 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from auditkit import rundir
+from auditkit.errors import RunError, UserError
+
+REQUEST = rundir.Request(stage="unlearn", method="safemax", classes=(2,), seed=1, params={"steps": 3}, parents={"original": "ab"})
+
+
+def make(request=REQUEST, content="hello"):
+    with rundir.lock(request) as run:
+        if isinstance(run, rundir.Run):
+            return run
+        run.write("out.txt", content)
+        return run.seal(note="x")
+
+
+def test_the_name_follows_from_the_request_alone():
+    assert REQUEST.name == rundir.Request.model_validate_json(REQUEST.model_dump_json()).name
+    assert REQUEST.name.startswith("unlearn-safemax-c2-")
+    assert rundir.NAME.fullmatch(REQUEST.name)
+    assert REQUEST.model_copy(update={"seed": 2}).name != REQUEST.name
+
+
+def test_a_request_is_computed_once_and_its_digest_is_that_of_request_and_files():
+    first = make()
+    again = make(content="other")  # found, not computed
+    assert again.digest == first.digest
+    assert first.result.files == {"out.txt": rundir.sha256(b"hello"), "run.json": rundir.sha256((first.path / "run.json").read_bytes())}
+
+
+def test_the_same_work_done_twice_has_the_same_digest(monkeypatch, tmp_path):
+    first = make()
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "elsewhere"))
+    time.sleep(0.01)
+    assert make().digest == first.digest
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda p: (p / "out.txt").write_text("hellO"), "out.txt has changed"),
+        (lambda p: (p / "out.txt").unlink(), "out.txt is missing"),
+        (lambda p: (p / "extra").write_text("x"), "extra was added"),
+        (lambda p: (p / "run.json").write_text(json.dumps({**json.loads((p / "run.json").read_text()), "seed": 9})), "run.json has changed"),
+    ],
+)
+def test_an_altered_run_is_refused(spoil, said):
+    run = make()
+    spoil(run.path)
+    with pytest.raises(RunError, match=said):
+        rundir.find(run.name)
+
+
+def test_a_forged_result_does_not_pass():
+    """Whoever changes a file and its hash must change the digest too, and the digest is what was handed on."""
+    run = make()
+    (run.path / "out.txt").write_text("forged")
+    result = json.loads((run.path / "result.json").read_text())
+    result["files"]["out.txt"] = rundir.sha256(b"forged")
+    (run.path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RunError, match="digest does not follow"):
+        rundir.find(run.name)
+
+
+@pytest.mark.parametrize("name", ["../secret", "runs/../x", "No Such", "a" * 81, "missing-run", "..", ""])
+def test_names_outside_the_rules_or_the_folder_are_refused(name):
+    with pytest.raises(UserError):
+        rundir.find(name)
+
+
+def test_symlinks_are_refused(tmp_path):
+    run = make()
+    (rundir.root() / "link").symlink_to(run.path)
+    with pytest.raises(UserError, match="symbolic link"):
+        rundir.find("link")
+    (run.path / "inner").symlink_to(tmp_path)
+    with pytest.raises(RunError, match="symbolic link"):
+        rundir.find(run.name)
+
+
+def test_an_unfinished_run_is_not_read_and_goes_on():
+    with rundir.lock(REQUEST) as run:
+        run.write("part", "1")
+    with pytest.raises(UserError, match="not finished"):
+        rundir.find(REQUEST.name)
+    assert make().result.files.keys() == {"out.txt", "part", "run.json"}
+
+
+def test_the_users_mistake_leaves_nothing_behind():
+    with pytest.raises(UserError), rundir.lock(REQUEST):
+        raise UserError("no")
+    assert rundir.listing() == []
+
+
+def test_pointers_and_removal():
+    run = make()
+    assert rundir.pointed("latest") is None
+    rundir.point("latest", run)
+    assert rundir.pointed("latest").digest == run.digest
+    assert rundir.remove(run.name) > 0
+    assert rundir.listing() == []
+    assert rundir.pointed("latest") is None
+    with pytest.raises(UserError, match="no run"):
+        rundir.remove(run.name)
+    with pytest.raises(UserError, match="no run"):
+        rundir.remove("../out")
+
+
+def test_a_busy_run_is_refused_with_no_wait():
+    code = (
+        "import sys, time; from auditkit import rundir\n"
+        f"request = rundir.Request.model_validate_json({REQUEST.model_dump_json()!r})\n"
+        "with rundir.lock(request):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process"), rundir.lock(REQUEST, wait=False):
+            pass
+        with pytest.raises(UserError, match="another process"):
+            rundir.remove(REQUEST.name)
+        other.stdin.close()
+        other.wait()
+    assert make().digest

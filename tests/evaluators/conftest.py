@@ -1,0 +1,101 @@
+"""Judges are fitted once per session; the noise panel is small and fixed; scripted judges say what they are told."""
+
+import numpy as np
+import pytest
+import torch
+from auditkit_evaluators import clip, ensemble
+from auditkit_evaluators.examine import HISTOGRAM, Card, Reading, read
+from auditkit_evaluators.stats import rate
+from auditkit_evaluators.votes import Judge, Votes
+from torch import Tensor
+
+from auditkit import data
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Dataset:
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def members(digits: data.Dataset) -> tuple[Judge, ...]:
+    return ensemble.build(digits)
+
+
+@pytest.fixture(scope="session")
+def clip_judge(digits: data.Dataset) -> Judge:
+    return clip.build(digits)[0]
+
+
+@pytest.fixture(scope="session")
+def judges(members: tuple[Judge, ...], clip_judge: Judge) -> dict[str, Judge]:
+    return {judge.name: judge for judge in (*members, clip_judge)}
+
+
+@pytest.fixture(scope="session")
+def noise() -> Tensor:
+    """500 images of clamped N(0, 1), uint8 (500, 1, 8, 8)."""
+    x = torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return data.to_uint8(x)
+
+
+@pytest.fixture(scope="session")
+def colour() -> data.Dataset:
+    """Three classes of 9 x 12 colour images, 60 of each: class k is bright in channel k."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat(60)
+    images = torch.randint(0, 120, (180, 3, 9, 12), generator=rng, dtype=torch.uint8)
+    images[torch.arange(180), labels] += 100
+    split = data.split_by_pixels(images.numpy())
+    return data.Dataset(name="colour", images=images, labels=labels, classes=("red", "green", "blue"), split=split, sha256="0" * 64)
+
+
+@pytest.fixture
+def images_of():
+    return _images_of
+
+
+@pytest.fixture
+def teller():
+    return _teller
+
+
+@pytest.fixture
+def scripted():
+    """The reading and the card of a judge that gives `subject` and each form of `noise` these counts per class (zero, one, two)."""
+
+    def make(subject, noise, asked=1, real=(20, 20)) -> tuple[Reading, Card]:
+        classes = ("zero", "one", "two")
+        forms = {form: read(_teller(), _images_of(*counts), asked, form, classes) for form, counts in noise.items()}
+        votes = noise[HISTOGRAM]
+        sink = int(np.argmax(votes))
+        card = Card(
+            judge="teller",
+            family="scripted",
+            fitted_on="nothing",
+            temperature=1.0,
+            real=rate("real", *real),
+            real_class=rate("real class", *real),
+            noise=forms,
+            sink=sink,
+            sink_share=rate("sink", votes[sink], sum(votes)),
+        )
+        return read(_teller(), _images_of(*subject), asked, "subject", classes), card
+
+    return make
+
+
+def _images_of(*counts: int) -> Tensor:
+    """counts[k] images whose pixels are all k."""
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return labels.to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+
+
+def _teller(probs=None, abstain=None) -> Judge:
+    """A judge that gives the first pixel of each image as its class, with certainty, or the row `probs` for every image."""
+
+    def judge(images: Tensor) -> Votes:
+        rows = np.eye(3)[images[:, 0, 0, 0].long().numpy()] if probs is None else np.tile(probs, (len(images), 1))
+        return Votes(probs=rows, abstain=None if abstain is None else np.asarray(abstain))
+
+    return Judge(name="teller", family="scripted", judge=judge, temperature=1.0, fitted_on="nothing")
