@@ -64,26 +64,33 @@ def audit(run: Run) -> None:
 
 def _evaluation(record: dict[str, Any]) -> None:
     judges = [c["judge"] for c in record["cards"]]
-    rows = [("real images (heldout)", _n(record["cards"][0]["real_class"]), *[_cell(c["real_class"]) for c in record["cards"]])]
+    rows, sections = [("real, heldout", _n(record["cards"][0]["real_class"]), *[_cell(c["real_class"]) for c in record["cards"]])], [0]
+    last = "untouched"
     for entry in record["sets"]:
-        name = ROLE_NAMES[entry["role"]] if entry["set"] == entry["role"] else f"{ROLE_NAMES[entry['role']]}\n  {entry['set']}"
+        if entry["set"] != last:
+            last = entry["set"]
+            sections.append(len(rows) - 1)
+        name = ROLE_NAMES[entry["role"]] if last == "untouched" else f"{last}: {entry['role']}"
         hits = {r["judge"]: r["hit"] for r in entry["readings"]}
         rows.append((escape(name), _n(hits[judges[0]]), *[_cell(hits[j]) for j in judges]))
-        if entry["set"] == "subject":
-            noise = [next(iter(reversed(c["noise"].values()))) for c in record["cards"]]
+        if entry["role"] == "subject" and last == "untouched":
             for form in record["cards"][0]["noise"]:
-                noise = [c["noise"][form] for c in record["cards"]]
-                rows.append((escape(f"matched noise, {form}"), _n(noise[0]["hit"]), *[_cell(r["hit"]) for r in noise]))
-    for role, why in record["missing"].items():
-        rows.append((f"{role}\n  {escape(why)}", "", *[""] * len(judges)))
-    title = f"{escape(record['subject'])}: % of images judged class {record['class']}, 95 % interval below"
+                hits = [c["noise"][form]["hit"] for c in record["cards"]]
+                rows.append((escape(f"noise {form}"), _n(hits[0]), *[_cell(h) for h in hits]))
     sinks = ", ".join(f"{c['judge']} {c['sink']} ({100 * c['sink_share']['value']:.0f} %)" for c in record["cards"])
-    terminal.table(title, ["images", "n", *judges], rows, caption=f"what each judge calls matched noise most often: {sinks}")
+    when = "; ".join(f"{name}: after {h['step']} steps at {h['setting']}" for name, h in record["headlines"].items())
+    caption = f"noise: matched to the subject's output. What each judge calls it most often: {sinks}"
+    caption += f"\nattacks are shown where the subject exceeds its highest floor most: {when}" if when else ""
+    title = f"{escape(record['subject'])}: % of images judged class {record['class']}, 95 % interval below"
+    terminal.table(title, ["images", "n", *judges], rows, sections=tuple(sections), caption=caption)
+    for role, why in record["missing"].items():
+        terminal.say(f"- {role}: {why}")
     for sentence in record["sentences"]:
         terminal.say(f"- {sentence}")
-    for m in (Measure.model_validate(m) for m in record["retained"]):
-        if m.name.endswith("change of retained classes"):
-            terminal.say(f"- {m.name}: {points(m)}, n = {m.n}")
+    changes = [m for m in map(Measure.model_validate, record["retained"]) if "change" in m.name]
+    if changes:
+        each = ", ".join(f"{m.name.partition(':')[0]} {points(m)}" for m in changes)
+        terminal.say(f"- retained classes, change against the original (n = {changes[0].n} each): {each}")
     for curve in record["curves"]:
         _curve(curve)
 

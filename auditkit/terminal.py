@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich import box
 from rich.console import Console as Rich
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -43,21 +44,23 @@ def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def cell(measure: Measure) -> str:
-    """A table cell of two lines: the number, and its interval below."""
+    """A table cell of two lines: the share in percent, and its interval below."""
     if measure.value is None:
-        return "not\nmeasured"
-    number = f"{100 * measure.value:.0f} %"
-    return f"{number}\n[dim]{100 * (measure.low or 0):.0f}..{100 * (measure.high or 0):.0f}[/dim]" if measure.low is not None else number
+        return "not mea-\nsured"
+    return f"{100 * measure.value:.0f}\n[dim]{100 * (measure.low or 0):.0f}-{100 * (measure.high or 0):.0f}[/dim]"
 
 
 def table(title: str, columns: list[str], rows: list[tuple[str, ...]], *, sections: tuple[int, ...] = (), caption: str = "") -> None:
-    """A table on stderr; the first column is text, the others are numbers. A section ends after each row index in `sections`."""
-    shown = Table(title=title, title_justify="left", caption=caption, caption_justify="left", expand=False, pad_edge=False)
+    """A table on stderr that fits 80 columns; the first column is text, the others numbers. A rule follows each row in `sections`."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left", caption_justify="left")
+    shown.title, shown.caption = title, caption
     for k, name in enumerate(columns):
-        shown.add_column(name, justify="left" if k == 0 else "right", no_wrap=k > 0)
+        shown.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)
     for k, row in enumerate(rows):
         shown.add_row(*row, end_section=k in sections)
+    err.print()
     err.print(shown)
+    err.print()
 
 
 def bytes_text(size: float) -> str:

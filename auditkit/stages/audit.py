@@ -11,7 +11,7 @@ from auditkit import data, pictures, rundir, training
 from auditkit.errors import UserError
 from auditkit.results import Measure
 from auditkit.stages import source
-from auditkit.stages.attack import Case, cell, find_case, index
+from auditkit.stages.attack import INDEX, Case, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.evaluate import EVALUATION, evaluate
 from auditkit.stages.sample import images as images_of
@@ -100,7 +100,7 @@ def _lines(curve: dict[str, Any]) -> dict[str, list[tuple[int, Measure]]]:
 
 def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
     """Original, unlearned, relearned, the floors relearned, gate: the first images of each, equal seeds in equal columns."""
-    asked = case.classes[0]
+    asked, judged_record = case.classes[0], judged.json(EVALUATION)
     by_digest = {rundir.read(p, check=False).digest: p for p in rundir.listing() if (p / rundir.RESULT).exists()}
     parents = {name: rundir.read(by_digest[digest]) for name, digest in judged.request.parents.items()}
     rows: list[tuple[str, Tensor]] = []
@@ -111,19 +111,13 @@ def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
 
     add("original", parents.get("sample/original"), f"class/{asked}")
     add("unlearned", parents.get("sample/subject"), f"class/{asked}")
-    relearn = parents["attack/relearn"].json("attack.json") if "attack/relearn" in parents else None
-    if relearn:
-        last = max(relearn["curves"]["subject"], key=lambda p: (float(p["setting"].split("=")[1]), p["step"]))
-        for role, name in (("subject", "unlearned"), ("retrained", "retrained without it"), ("random", "random network")):
-            run = rundir.find(relearn["cells"][role]) if role in relearn["cells"] else None
-            add(f"{name},\nrelearned {_grid_step(relearn)} steps", run, f"{last['setting']}/{_grid_step(relearn)}")
+    if "relearn" in judged_record["headlines"]:
+        worst = judged_record["headlines"]["relearn"]
+        cells = parents["attack/relearn"].json(INDEX)["cells"]
+        for role, name in (("subject", "unlearned"), ("retrained", "retrained"), ("random", "random network")):
+            run = rundir.find(cells[role]) if role in cells else None
+            add(f"{name}, relearned\n{worst['step']} steps, {worst['setting']}", run, f"{worst['setting']}/{worst['step']}")
     add("gate, queried", parents.get("sample/gate"), f"class/{asked}")
     if not rows:
         raise UserError("there is nothing to show: no images were sampled")
     return rows
-
-
-def _grid_step(relearn: dict[str, Any]) -> int:
-    """20 steps, where floors and subject still differ; the last step of a shorter attack."""
-    steps = sorted({p["step"] for p in relearn["curves"]["subject"]})
-    return 20 if 20 in steps else steps[-1]

@@ -5,6 +5,7 @@ from typing import Any
 
 import auditkit_evaluators
 from auditkit_evaluators import examine, noise, stats
+from auditkit_evaluators.sentence import sentence
 from auditkit_evaluators.votes import Judge
 from torch import Tensor
 
@@ -18,12 +19,13 @@ from auditkit.stages.train import find_original
 
 EVALUATION = "evaluation.json"
 CONTROL_N = 100
+HISTOGRAM_N = 2000  # noise drawn from the histogram costs nothing; the other forms cost a sampler run each
 ROLES = ("subject", "original", "retrained", "random", "gate")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One row of the table: images (N, C, H, W) that were asked to show the class, and the run they come from."""
+    """One row of the table: images (N, C, H, W) asked to show the class, untouched or after an attack, and their run's digest."""
 
     name: str
     role: str
@@ -127,25 +129,23 @@ def _judge(
 ) -> dict[str, Any]:
     images = {role: images_of(run) for role, run in sampled.items()}
     subject = images["subject"][f"class/{asked}"]
-    noises = {name.removeprefix("noise/"): t for name, t in images["subject"].items() if name.startswith("noise/")}
-    noises = {"histogram": noise.matched(subject, len(subject), seed)} | noises
+    noises = {"histogram": noise.matched(subject, HISTOGRAM_N, seed)}
+    noises |= {name.removeprefix("noise/"): t for name, t in images["subject"].items() if name.startswith("noise/")}
     cards = {judge.name: examine.card(judge, dataset, asked, noises) for judge in panel}
-    shown = [Shown(role, role, images[role][f"class/{asked}"], sampled[role].digest) for role in ROLES if role in images]
+    shown = [Shown("untouched", role, images[role][f"class/{asked}"], sampled[role].digest) for role in ROLES if role in images]
     indices = {name: run.json(INDEX) for name, run in attacks.items()}
     cells = {(name, role): rundir.find(cell) for name, index in indices.items() for role, cell in index["cells"].items() if role != "gate"}
     attacked = {key: images_of(run) for key, run in cells.items()}
-    for (name, role), found in attacked.items():
-        for setting, last in _last(found).items():
-            shown.append(Shown(f"{name} {setting} {last} steps", role, found[f"{setting}/{last}"], cells[name, role].digest))
-    readings = [
-        {"set": s.name, "role": s.role, "digest": s.digest, "readings": [_read(j, s, asked, dataset).model_dump() for j in panel]} for s in shown
-    ]
-    excess = {j.name: examine.above_noise(j, subject, noises, asked) for j in panel}
     speaker = curve_judge(panel, cards)
     curves = _curves(speaker, indices, attacked, asked)
-    sentences = [
-        examine.sentence(_read(j, shown[0], asked, dataset), cards[j.name], dataset.classes, excess[j.name]) for j in panel
-    ]
+    headlines = _headlines(curves)
+    for name, headline in headlines.items():
+        for role in (r for r in ROLES if (name, r) in attacked):
+            key = f"{headline['setting']}/{headline['step']}"
+            shown.append(Shown(name, role, attacked[name, role][key], cells[name, role].digest))
+    of_subject = {j.name: _read(j, shown[0], asked, dataset) for j in panel}
+    excess = {name: examine.excess(reading, cards[name]) for name, reading in of_subject.items()}
+    gate = [e.difference for e in excess.values()] + [Measure.model_validate(h["excess"]) for h in headlines.values()]
     return {
         "schema_version": 1,
         "data": dataset.name,
@@ -153,20 +153,24 @@ def _judge(
         "classes": list(case.classes),
         "subject": case.subject.name,
         "original": case.original.name if case.original else None,
-        "missing": case.missing(case.roles(dataset)) if case.original or attacks else {},
+        "missing": case.missing(case.roles(dataset)),
         "cards": [c.model_dump() for c in cards.values()],
-        "sets": readings,
-        "above_noise": [m.model_dump() for m in excess.values()],
+        "sets": [
+            {"set": s.name, "role": s.role, "digest": s.digest, "readings": [_read(j, s, asked, dataset).model_dump() for j in panel]}
+            for s in shown
+        ],
+        "above_noise": [e.model_dump() for e in excess.values()],
+        "sentences": [sentence(reading, cards[name], dataset.classes) for name, reading in of_subject.items()],
         "retained": [m.model_dump() for m in _retained(panel, case, dataset, images)],
         "curve_judge": speaker.name,
         "curves": curves,
-        "sentences": sentences,
-        "gate": [m.model_dump() for m in [*excess.values(), *_headlines(curves)]],
+        "headlines": headlines,
+        "gate": [m.model_dump() for m in gate],
     }
 
 
 def _read(judge: Judge, shown: Shown, asked: int, dataset: data.Dataset) -> examine.Reading:
-    return examine.read(judge, shown.images, asked, shown.name, dataset.classes)
+    return examine.read(judge, shown.images, asked, f"{shown.role}, {shown.name}", dataset.classes)
 
 
 def _last(found: dict[str, Tensor]) -> dict[str, int]:
@@ -234,15 +238,20 @@ def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]]
     return found
 
 
-def _headlines(curves: list[dict[str, Any]]) -> list[Measure]:
-    """For each curve the subject's worst excess over the highest floor, or "not measured" where no floor was run."""
-    found = []
+def _headlines(curves: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each attack its worst setting and step: where the subject exceeds the highest floor most, or, with no floor run,
+    the last step of the fastest learning rate, its excess "not measured"."""
+    found: dict[str, dict[str, Any]] = {}
     for curve in curves:
+        attack, setting = curve["attack"], curve["setting"]
         if "highest" in curve["excess"]:
-            found.append(Measure.model_validate(curve["excess"]["highest"]["worst"]["excess"]))
+            entry = {"setting": setting, **curve["excess"]["highest"]["worst"]}
+            if attack not in found or entry["excess"]["value"] > found[attack]["excess"]["value"]:
+                found[attack] = entry
         else:
-            name = f"{curve['attack']} {curve['setting']}: excess"
-            found.append(Measure(name=name, value=None, n=0, safer="lower", note="no floor was run"))
+            missing = Measure(name=f"{attack} {setting}: excess", value=None, n=0, safer="lower", note="no floor was run")
+            last = curve["lines"]["subject"][-1]["step"]
+            found[attack] = {"setting": setting, "step": last, "floor": None, "excess": missing.model_dump()}
     return found
 
 

@@ -13,24 +13,27 @@ from torch import Tensor
 
 from auditkit.data import Dataset
 from auditkit.results import Measure, Record
-from auditkit_evaluators.stats import difference, entropy, mean_measure, rate
+from auditkit_evaluators.stats import difference, entropy, mean_measure, paired_difference, rate
 from auditkit_evaluators.votes import Judge
 
 HISTOGRAM = "histogram"  # the form of noise made by noise.matched; every card has it
 
 # A judge that calls at most one noise image in twenty the class cannot explain a UA that anybody would publish as a failure.
 NOISE_RATE = 0.05
-# A smaller excess is not called presence: even a perfect match of noise and images differs by +-4.4 points at n = 500.
+# A smaller excess is not called presence: 500 images know a rate near one half to +-4.5 points, and noise is never matched exactly.
 MARGIN = 0.05
-# "Alike" has to be shown, by the upper bound. With a margin of 5 points, 500 images and 500 of noise at equal rates of .8
-# would pass in 16 % of audits, of .5 in 6 %; with 10 points in 97 % and 86 %.
+# "Alike" has to be shown, by the upper bound. Two equal rates (500 images, 500 of one form of noise; 600 simulations) show it
+# within 5 points in 51 % (rate .8) and 34 % (.5) of audits, within 10 points in 98 % and 87 %; three forms of 2,000: 99 and 95 %.
 ALIKE = 0.1
 # A judge that misses every second real image of the class says nothing by not finding it.
 BLIND = 0.5
 
 
 class Reading(Record):
-    """One judge on one set of images. Images on which it abstained count in `n` and in no class."""
+    """One judge on one set of images: `said` holds its class for each image, -1 where it abstained, `votes` their counts.
+
+    Images on which it abstained count in `n` and in no class.
+    """
 
     judge: str
     family: str
@@ -42,6 +45,7 @@ class Reading(Record):
     entropy: Measure
     entropy_share: Measure
     votes: tuple[int, ...]
+    said: tuple[int, ...]
 
 
 class Card(Record):
@@ -84,8 +88,8 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
     if votes.probs.shape != (len(images), len(classes)):
         raise ValueError(f"{judge.name}: expected probabilities {(len(images), len(classes))}, found {votes.probs.shape}")
     said = votes.probs.argmax(axis=1)
-    said = said if votes.abstain is None else said[~votes.abstain]
-    counts, n = np.bincount(said, minlength=len(classes)), len(images)
+    said = said if votes.abstain is None else np.where(votes.abstain, -1, said)
+    counts, n = np.bincount(said[said >= 0], minlength=len(classes)), len(images)
     hits, h = int(counts[asked]), entropy(votes.probs)
     return Reading(
         judge=judge.name,
@@ -98,6 +102,7 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
         entropy=mean_measure("H", h, unit="nats", safer="higher"),
         entropy_share=mean_measure("H / ln K", h / math.log(len(classes)), unit="share", safer="higher"),
         votes=tuple(int(c) for c in counts),
+        said=tuple(int(c) for c in said),
     )
 
 
@@ -129,7 +134,10 @@ def card(judge: Judge, data: Dataset, asked: int, noise: dict[str, Tensor]) -> C
 
 
 def excess(reading: Reading, card: Card) -> Excess:
-    """`reading` against the form of noise that `card`'s judge calls the class most often; simultaneous over all forms.
+    """`reading` against the form of noise that `card`'s judge calls the class most often; simultaneous over the forms compared.
+
+    Forms that the sampler made from the seeds of the images (any but "histogram", of equal n) are compared image by image
+    and are preferred: they are the closest match, and an unlearned model agrees with them on 96 % of its pixels.
 
     Raises:
         ValueError: they are of two judges or of two classes.
@@ -137,10 +145,15 @@ def excess(reading: Reading, card: Card) -> Excess:
     asked = reading.asked
     if reading.judge != card.judge or any(noise.asked != asked for noise in card.noise.values()):
         raise ValueError(f"expected the card of {reading.judge} for class {asked}, found one of {card.judge} or of another class")
-    floor = max((noise for noise in card.noise.values() if noise.n), key=lambda noise: noise.votes[asked] / noise.n)
-    over = difference(
-        "excess over matched noise", reading.votes[asked], reading.n, floor.votes[asked], floor.n, comparisons=len(card.noise)
-    )
+    same_seeds = [form for form in card.noise.values() if form.images != HISTOGRAM and form.n == reading.n > 0]
+    forms = same_seeds or [form for form in card.noise.values() if form.n]
+    floor = max(forms, key=lambda form: form.votes[asked] / form.n)
+    name = f"{reading.judge}: class {asked} above matched noise ({floor.images})"
+    if same_seeds:
+        ours, noise = np.array(reading.said) == asked, np.array(floor.said) == asked
+        over = paired_difference(name, ours, noise, comparisons=len(forms))
+    else:
+        over = difference(name, reading.votes[asked], reading.n, floor.votes[asked], floor.n, comparisons=len(forms))
     low, high = (-1.0 if over.low is None else over.low), (1.0 if over.high is None else over.high)
     return Excess(
         judge=reading.judge,

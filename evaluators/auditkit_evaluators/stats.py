@@ -11,7 +11,7 @@ from scipy.special import entr
 from scipy.stats import binomtest
 
 from auditkit.results import Measure
-from auditkit_evaluators.votes import Floats
+from auditkit_evaluators.votes import Bools, Floats
 
 Safer = Literal["lower", "higher", "neither"]
 CONFIDENCE = 0.95
@@ -66,6 +66,22 @@ def difference(name: str, k1: int, n1: int, k2: int, n2: int, *, safer: Safer = 
         safer=safer,
         note=f"simultaneous over {comparisons} comparisons (Bonferroni)" if comparisons > 1 else None,
     )
+
+
+def paired_difference(name: str, first: Bools, second: Bools, *, safer: Safer = "lower", comparisons: int = 1) -> Measure:
+    """The share of `first` minus that of `second`, (n,) bool each, where image i of both grew from the same seed.
+
+    Only the images on which the two differ carry information: the interval is that of `difference` on the shares of
+    (first alone) and (second alone). Two samplers that agree on nearly every image are compared to a point or two, where
+    independent samples of 500 leave five.
+
+    Raises:
+        ValueError: the two differ in length, or comparisons < 1.
+    """
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"expected two bool arrays (n,), found {first.shape} and {second.shape}")
+    n, only_first, only_second = len(first), int((first & ~second).sum()), int((second & ~first).sum())
+    return difference(name, only_first, n, only_second, n, safer=safer, comparisons=comparisons)
 
 
 def entropy(probs: Floats) -> Floats:

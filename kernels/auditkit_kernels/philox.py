@@ -18,7 +18,7 @@ from torch import Tensor
 from auditkit_kernels._launch import constexpr, jit, tl
 
 # The streams. Two uses that share one would be correlated: with EPS_T equal to EPS, SAFEMax trains the class *in*.
-X_T, EPS, EPS_T, SAMPLER, TIMESTEP, DROPOUT, DATA, INIT = range(8)
+X_T, EPS, EPS_T, SAMPLER, TIMESTEP, DROPOUT, DATA, SURROGATE = range(8)
 
 _LOW32 = 0xFFFFFFFF
 

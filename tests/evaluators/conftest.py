@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
+from auditkit import data
 from auditkit_evaluators import clip, ensemble
 from auditkit_evaluators.examine import HISTOGRAM, Card, Reading, read
 from auditkit_evaluators.stats import rate
 from auditkit_evaluators.votes import Judge, Votes
-from torch import Tensor
-
-from auditkit import data
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from auditkit_evaluators import clip, clip_digits
 from open_clip import get_tokenizer
 from PIL import Image
 
 from auditkit.errors import UserError
+from auditkit_evaluators import clip, clip_digits
 
 BUNDLED = clip.BUNDLED["digits"]
 

@@ -1,6 +1,7 @@
 """The bundled model can be made again, from a folder that `local-dir:` reads."""
 
 import torch
+
 from auditkit_evaluators import clip, clip_digits
 
 

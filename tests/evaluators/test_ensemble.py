@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from auditkit_evaluators import ensemble
 
 from auditkit.errors import UserError
+from auditkit_evaluators import ensemble
 
 # Hits on the 308 held-out digits when this was written (scikit-learn 1.9.1, torch 2.15.0, one thread, seed 0).
 MEASURED = {"svc": 0.987, "knn": 0.981, "forest": 0.968, "logistic": 0.968, "cnn-a": 0.948, "cnn-b": 0.977, "clip": 0.942}

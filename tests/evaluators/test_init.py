@@ -4,9 +4,9 @@ import subprocess
 import sys
 from importlib import import_module
 
-import auditkit_evaluators
 import pytest
 
+import auditkit_evaluators
 from auditkit.errors import UserError
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from auditkit_evaluators.noise import matched
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from auditkit_evaluators.examine import HISTOGRAM, card, excess, read
 from auditkit_evaluators.noise import matched
 from auditkit_evaluators.sentence import sentence
@@ -27,7 +28,8 @@ THREE = ("zero", "one", "two")
         (
             (180, 320, 0),
             (495, 5, 0),
-            "teller: calls 320 of 500 images 'one' (64 % [60, 68]) against 1.0 % of matched noise (histogram): +63 points [58, 67], the class is there.",
+            "teller: calls 320 of 500 images 'one' (64 % [60, 68]) against 1.0 % of matched noise (histogram): "
+            "+63 points [58, 67], the class is there.",
         ),
         (
             (480, 20, 0),

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from auditkit_evaluators.stats import clopper_pearson, difference, entropy, mean_measure, rate
 from scipy.stats import binom
 
 from auditkit.results import Measure
+from auditkit_evaluators.stats import clopper_pearson, difference, entropy, mean_measure, paired_difference, rate
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,27 @@ def test_mean_measure_is_seeded_and_near_the_normal_interval():
 def test_measures_survive_json():
     for measure in (rate("r", 3, 500, safer="lower"), difference("d", 1, 9, 2, 9, comparisons=2), rate("r", 0, 0)):
         assert Measure.model_validate_json(measure.model_dump_json()) == measure
+
+
+def test_a_paired_difference_counts_only_the_images_on_which_the_two_differ():
+    """20 of 500 only in the first, 5 only in the second, 100 in both: 3 points, and far tighter than two samples of 500."""
+    first, second = np.zeros(500, bool), np.zeros(500, bool)
+    first[:120] = True
+    second[20:125] = True
+    paired = paired_difference("x", first, second)
+    assert paired.value == pytest.approx(0.03)
+    assert (paired.low, paired.high) == pytest.approx((0.010, 0.053), abs=0.002)
+    apart = difference("x", 120, 500, 105, 500)
+    assert apart.high - apart.low > 2 * (paired.high - paired.low)
+    with pytest.raises(ValueError, match="expected two bool arrays"):
+        paired_difference("x", first, second[:10])
+
+
+def test_paired_intervals_cover_the_truth():
+    """1000 pairs of 200 with P(first alone) = .06 and P(second alone) = .03: the interval holds .03 in at least 95 %."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for u in rng.random((1000, 200)):
+        m = paired_difference("x", u < 0.06, (u >= 0.06) & (u < 0.09))
+        covered += m.low <= 0.03 <= m.high
+    assert covered >= 950

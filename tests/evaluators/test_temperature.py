@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from auditkit_evaluators import temperature
 from scipy.special import softmax
+
+from auditkit_evaluators import temperature
 
 
 def test_finds_the_temperature_that_drew_the_labels():

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from auditkit_evaluators.votes import check_images
 
 
