@@ -111,6 +111,23 @@ def collect(command: str, module: str, kind: str, given: list[str] | None, **opt
     return settings.gather(command, fields, given or [], options, COMMANDS)
 
 
+def by_command(method: str, assignments: list[str]) -> dict[str, dict[str, Any]]:
+    """The settings of every command that an audit runs, from all sources; --set names the command: relearn.steps=50."""
+    from auditkit_attacks import ATTACKS
+
+    from auditkit.unlearn import METHODS
+
+    where = {"unlearn": (METHODS[method], "Params"), **{name: (path, "Budget") for name, path in ATTACKS.items()}}
+    where["evaluate"] = ("auditkit.stages.evaluate", "Counts")
+    given: dict[str, list[str]] = {command: [] for command in where}
+    for assignment in assignments:
+        command, dot, rest = assignment.partition(".")
+        if not dot:
+            raise UserError(f"--set of audit takes COMMAND.NAME=VALUE, like relearn.steps=50; got {assignment!r}")
+        given[choose("command", command, where)].append(rest)
+    return {command: collect(command, *where[command], given[command]) for command in where}
+
+
 @app.command()
 def unlearn(
     classes: Classes = None,
@@ -298,6 +315,7 @@ def audit(
     clip_model: Annotated[str | None, typer.Option(metavar="MODEL", help="ViT-B-32:openai, local-dir:PATH or hf-hub:NAME.")] = None,
     method: Annotated[str, typer.Option("--method", help="Used when no --model is given.")] = "safemax",
     seed: Seed = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMMAND.NAME=VALUE", help="A setting of one command: relearn.steps=50.")] = None,
     as_json: Json = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
@@ -315,7 +333,8 @@ def audit(
     shown = console(no_wait=no_wait, jobs=jobs)
     from auditkit import show, stages
 
-    arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "method": method}
+    params = by_command(method, set_ or [])
+    arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "method": method, "params": params}
     if dry_run:
         dry("audit", as_json, stages.plan_audit(forget, **arguments))
         return 0

@@ -25,7 +25,7 @@ def grid(rows: list[tuple[str, Tensor]], title: str = "") -> bytes:
 
     columns = max(len(images) for _, images in rows)
     height, width = rows[0][1].shape[-2:]
-    scale, gap = max(1, round(32 / height)), 2
+    scale, gap = max(1, round(40 / height)), 3
     cell_h, cell_w = height * scale + gap, width * scale + gap
     sheet = np.full((len(rows) * cell_h, columns * cell_w, 3), 255, np.uint8)
     for r, (_, images) in enumerate(rows):
@@ -51,9 +51,11 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
     """A PNG with one panel per (name, curves by role); a curve is (step, Measure) in order, its 95 % interval shaded."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.3 * len(panels) + 0.6, 3.9), dpi=110)
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns + 0.4, 3.2 * rows + 0.6), dpi=110)
     for index, (name, lines) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), index + 1)
+        axes = figure.add_subplot(rows, columns, index + 1)
         for role, line in lines.items():
             points = [(step, m) for step, m in line if m.value is not None]
             x = [step for step, _ in points]
@@ -68,11 +70,14 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
         axes.minorticks_off()
         axes.set_ylim(-3, 103)
         axes.set_title(name, fontsize=10)
-        axes.set_xlabel("fine-tuning steps", fontsize=9)
+        axes.set_xlim(-0.1, 1.25 * max(ticks))
+        if index >= len(panels) - columns:
+            axes.set_xlabel("fine-tuning steps", fontsize=9)
         axes.grid(alpha=0.25)
-        if index == 0:
+        if index % columns == 0:
             axes.set_ylabel(ylabel, fontsize=9)
-            axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.62))
+        if index == 0:
+            axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.55))
     figure.suptitle(title, fontsize=11, weight="bold")
     figure.tight_layout()
     return _png(figure)

@@ -93,6 +93,9 @@ def _evaluation(record: dict[str, Any]) -> None:
         terminal.say(f"- retained classes, change against the original (n = {changes[0].n} each): {each}")
     for curve in record["curves"]:
         _curve(curve)
+    terminal.err.print("[bold]In short[/]")
+    for line in record["in_short"]:
+        terminal.say(f"- {line}")
 
 
 def _curve(curve: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def cell(measure: Measure) -> str:
 
 def table(title: str, columns: list[str], rows: list[tuple[str, ...]], *, sections: tuple[int, ...] = (), caption: str = "") -> None:
     """A table on stderr that fits 80 columns; the first column is text, the others numbers. A rule follows each row in `sections`."""
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left", caption_justify="left")
+    shown = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False, title_justify="left", caption_justify="left")
     shown.title, shown.caption = title, caption
     for k, name in enumerate(columns):
         shown.add_column(name, justify="left" if k == 0 else "right", no_wrap=True)

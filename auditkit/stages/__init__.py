@@ -1,27 +1,25 @@
 """The Python API: every function takes requests and finished runs, and returns a finished run.
 
-The command line calls nothing else. Each is imported when first used: unlearning needs no judge.
+The command line calls nothing else; the plan_ functions say what a command would cost.
 """
 
-import importlib
-from typing import Any
+from auditkit.stages.attack import attack
+from auditkit.stages.audit import audit
+from auditkit.stages.evaluate import evaluate
+from auditkit.stages.plan import plan_attack, plan_audit, plan_evaluate, plan_unlearn
+from auditkit.stages.sample import sample
+from auditkit.stages.train import pretrain, retrain, unlearn
 
-_WHERE = {
-    "pretrain": "train",
-    "retrain": "train",
-    "unlearn": "train",
-    "sample": "sample",
-    "attack": "attack",
-    "evaluate": "evaluate",
-    "audit": "audit",
-    "plan_unlearn": "plan",
-    "plan_attack": "plan",
-    "plan_evaluate": "plan",
-    "plan_audit": "plan",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"auditkit.stages has no {name!r}")
-    return getattr(importlib.import_module(f"auditkit.stages.{_WHERE[name]}"), name)
+__all__ = [
+    "attack",
+    "audit",
+    "evaluate",
+    "plan_attack",
+    "plan_audit",
+    "plan_evaluate",
+    "plan_unlearn",
+    "pretrain",
+    "retrain",
+    "sample",
+    "unlearn",
+]

@@ -8,14 +8,14 @@ from auditkit_attacks import ATTACKS
 from torch import Tensor
 
 from auditkit import data, pictures, rundir, training
-from auditkit.errors import UserError
+from auditkit.errors import UserError, choose
 from auditkit.results import Measure
 from auditkit.stages import source
 from auditkit.stages.attack import INDEX, Case, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.evaluate import EVALUATION, evaluate
+from auditkit.stages.evaluate import EVALUATION, Counts, evaluate
 from auditkit.stages.sample import images as images_of
-from auditkit.stages.train import find_original, unlearn
+from auditkit.stages.train import find_original, make_params, unlearn
 
 SUMMARY, GRID, CURVES = "summary.json", "grid.png", "curves.png"
 COLUMNS = 16
@@ -30,42 +30,50 @@ def audit(
     method: str = "safemax",
     judges: tuple[str, ...] = ("ensemble", "clip"),
     clip_model: str | None = None,
+    params: dict[str, dict[str, Any]] | None = None,
     seed: int = 0,
     console: Console = SILENT,
 ) -> rundir.Run:
-    """Unlearns (or takes `model`), runs every attack on the subject and its controls, judges all of it and sums it up."""
+    """Unlearns (or takes `model`), runs every attack on the subject and its controls, judges all of it and sums it up.
+
+    `params` holds settings by command: {"unlearn": {"lam": 5}, "relearn": {"steps": 50}, "evaluate": {"n": 200}}.
+    """
     dataset = data.load(data_name)
+    settings = params or {}
+    for command in settings:
+        choose("command", command, ("unlearn", "evaluate", *ATTACKS))
+    budgets = {name: make_params(importlib.import_module(path).Budget, settings.get(name, {})) for name, path in ATTACKS.items()}
     common = {"data_name": data_name, "seed": seed}
     if model is None:
         forget = classes or ()
         dataset.check_classes(forget)
         start = find_original(data_name, original)
-        first = [(unlearn, {"method": method, "classes": forget, "original": original, **common})]
+        changes = settings.get("unlearn", {})
+        first: list[Any] = [(unlearn, {"method": method, "classes": forget, "original": original, "params": changes, **common})]
         # The controls do not depend on the subject: they are attacked while it is being unlearned.
         controls = Case(start, start, forget).roles(dataset)
-        first += _cells({role: who for role, who in controls.items() if role != "subject"}, forget, common)
+        first += _cells({role: who for role, who in controls.items() if role != "subject"}, forget, budgets, common)
         side_by_side(first, "unlearning, and attacking the controls", console)
-        subject = unlearn(method, forget, original=original, data_name=data_name, seed=seed)
+        subject = unlearn(method, forget, original=original, params=changes, **common)
         case = Case(source.of_run(subject, "subject"), start, forget)
     else:
         case = find_case(model, original, data_name, classes)
-    side_by_side(_cells(case.roles(dataset), case.classes, common), "attacking", console)
+    side_by_side(_cells(case.roles(dataset), case.classes, budgets, common), "attacking", console)
     given = {"model": model or case.subject.name, "original": original}
     for name in ATTACKS:
-        index(name, case, dataset, _budget(name), seed, console, given)
-    judged = evaluate(judges, clip_model=clip_model, console=console, classes=case.classes, **given, **common)
+        index(name, case, dataset, budgets[name], seed, console, given)
+    counts = asdict(make_params(Counts, settings.get("evaluate", {})))
+    judged = evaluate(judges, clip_model=clip_model, console=console, classes=case.classes, **given, **common, **counts)
     return _summarise(case, dataset, judged, seed, console)
 
 
-def _budget(name: str) -> Any:
-    return importlib.import_module(ATTACKS[name]).Budget()
-
-
-def _cells(roles: dict[str, source.Source], classes: tuple[int, ...], common: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
+def _cells(
+    roles: dict[str, source.Source], classes: tuple[int, ...], budgets: dict[str, Any], common: dict[str, Any]
+) -> list[tuple[Any, dict[str, Any]]]:
     """One call for each attack on each role; past the gate lies the original, whose run serves both."""
     return [
-        (cell, {"name": name, "target": who, "classes": classes, "params": asdict(_budget(name)), **common})
-        for name in ATTACKS
+        (cell, {"name": name, "target": who, "classes": classes, "params": asdict(budgets[name]), **common})
+        for name in budgets
         for role, who in roles.items()
         if role != "gate"
     ]

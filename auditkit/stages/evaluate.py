@@ -10,6 +10,7 @@ from auditkit_evaluators.votes import Judge
 from torch import Tensor
 
 from auditkit import data, rundir, training
+from auditkit.errors import UserError
 from auditkit.results import Measure
 from auditkit.stages.attack import FLOORS, INDEX, Case, find_case
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
@@ -21,6 +22,18 @@ EVALUATION = "evaluation.json"
 CONTROL_N = 100
 HISTOGRAM_N = 2000  # noise drawn from the histogram costs nothing; the other forms cost a sampler run each
 ROLES = ("subject", "original", "retrained", "random", "gate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many images are judged: `n` of the forgotten class, `retain_n` of each retained one."""
+
+    n: int = 500
+    retain_n: int = 50
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.retain_n < 1:
+            raise UserError(f"-n and --retain-n must be at least 1, got {self.n} and {self.retain_n}")
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,7 @@ def evaluate(
     console: Console = SILENT,
 ) -> rundir.Run:
     """Judges the original, the subject, what each finished attack made of it, and each control."""
+    Counts(n=n, retain_n=retain_n)
     dataset = data.load(data_name)
     case = latest_case(model, original, data_name, classes, console)
     asked = case.classes[0]
@@ -165,8 +179,32 @@ def _judge(
         "curve_judge": speaker.name,
         "curves": curves,
         "headlines": headlines,
+        "in_short": _in_short(case, asked, dataset, list(excess.values()), headlines),
         "gate": [m.model_dump() for m in gate],
     }
+
+
+def _in_short(
+    case: Case, asked: int, dataset: data.Dataset, excess: list[examine.Excess], headlines: dict[str, dict[str, Any]]
+) -> list[str]:
+    """What was measured, in two or three sentences without an adjective; no verdict."""
+    present = [e.judge for e in excess if e.present]
+    explained = [e.judge for e in excess if e.explained_by_noise]
+    name = dataset.classes[asked]
+    said = [f"untouched: {len(present)} of {len(excess)} judges find {name!r} above matched noise by more than 5 points"]
+    if explained:
+        said.append(f"{', '.join(explained)} call that noise {name!r} as often as the images: their UA is about the judge, not the model")
+    for attack, headline in headlines.items():
+        m = Measure.model_validate(headline["excess"])
+        if m.value is None or m.low is None or m.high is None:
+            said.append(f"{attack}: excess not measured ({m.note})")
+            continue
+        sure = "more than its floor" if m.low > 0 else "less than its floor" if m.high < 0 else "not told apart from its floor"
+        said.append(
+            f"{attack}: {sure}, worst excess {100 * m.value:+.0f} points [{100 * m.low:+.0f}, {100 * m.high:+.0f}] over {headline['floor']} "
+            f"after {headline['step']} steps at {headline['setting']}, n = {m.n}; one training seed"
+        )
+    return said
 
 
 def _read(judge: Judge, shown: Shown, asked: int, dataset: data.Dataset) -> examine.Reading:

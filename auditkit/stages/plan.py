@@ -1,6 +1,7 @@
 """What each costly command would spend, for --dry-run: the same checks as the command, nothing written."""
 
 import importlib
+from dataclasses import asdict
 from typing import Any
 
 from auditkit_attacks import ATTACKS
@@ -9,7 +10,7 @@ from auditkit import data, sampling
 from auditkit.errors import UserError, choose
 from auditkit.stages.attack import Case, find_case
 from auditkit.stages.cost import Estimate, estimate
-from auditkit.stages.evaluate import CONTROL_N, latest_case
+from auditkit.stages.evaluate import CONTROL_N, Counts, latest_case
 from auditkit.stages.train import find_original, make_params
 from auditkit.unlearn import METHODS
 
@@ -44,7 +45,7 @@ def plan_evaluate(
 
 
 def plan_audit(
-    classes: tuple[int, ...] | None, *, model: str | None, original: str | None, data_name: str, method: str
+    classes: tuple[int, ...] | None, *, model: str | None, original: str | None, data_name: str, method: str, params: dict[str, dict[str, Any]]
 ) -> Estimate:
     """The cost of an audit from nothing."""
     dataset = data.load(data_name)
@@ -57,11 +58,13 @@ def plan_audit(
         start = find_original(data_name, original)
         case = Case(start, start, classes)
     cells = len(case.roles(dataset).keys() - {"gate"})
-    budgets = [_attack(importlib.import_module(path).Budget()) for path in ATTACKS.values()]
-    unlearning = 0 if model else _rows(method, importlib.import_module(METHODS[method]).Params())
-    images = cells * sum(i for _, i in budgets) + _evaluated(case, dataset, 500, 50)
+    budgets = [_attack(make_params(importlib.import_module(path).Budget, params.get(name, {}))) for name, path in ATTACKS.items()]
+    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params.get("unlearn", {}))
+    unlearning = 0 if model else _rows(method, fitted)
+    counts = asdict(make_params(Counts, params.get("evaluate", {})))
+    images = cells * sum(i for _, i in budgets) + _evaluated(case, dataset, **counts)
     rows = unlearning + cells * sum(r for r, _ in budgets)
-    return estimate(case.subject, trained_rows=rows, evaluations=images * sampling.Sampler().passes, images=images, n=500, models=1)
+    return estimate(case.subject, trained_rows=rows, evaluations=images * sampling.Sampler().passes, images=images, n=counts["n"], models=1)
 
 
 def _rows(method: str, params: Any) -> int:

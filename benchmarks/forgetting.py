@@ -1,0 +1,99 @@
+"""The bars on forgetting: every class, three seeds, every judge.
+
+For each (class, seed): SAFEMax with its defaults, 500 images of the class beside the two forms of noise that the sampler
+makes from the same seeds, 200 images of each retained class beside the original's. Writes one JSON file.
+
+    python benchmarks/forgetting.py docs/results/forgetting-digits.json
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import auditkit_evaluators
+import torch
+from auditkit_evaluators import examine, noise, stats
+from auditkit_evaluators.examine import HISTOGRAM
+from joblib import Parallel, delayed
+
+from auditkit import data, rundir, sampling
+from auditkit.stages import cell, source
+from auditkit.stages.sample import key_of
+from auditkit.unlearn import safemax
+
+N, RETAIN_N, SEEDS = 500, 200, (0, 1, 2)
+SAMPLE_SEED = 7
+
+
+def images(model: Any, label: int, n: int) -> torch.Tensor:
+    return sampling.sample(model, torch.full((n,), label), sampling.Sampler(), seed=key_of(SAMPLE_SEED, label))
+
+
+def original() -> dict[str, list[int]]:
+    """Per judge and class: hits of 200 images of the bundled original."""
+    cell._prepare()
+    digits, base = data.load("digits"), source.bundled("digits").load()
+    panel = auditkit_evaluators.build(("ensemble", "clip"), digits)
+    found = {k: images(base, k, RETAIN_N) for k in range(10)}
+    return {j.name: [int((j.judge(found[k]).probs.argmax(1) == k).sum()) for k in range(10)] for j in panel}
+
+
+def one(forget: int, seed: int, base_hits: dict[str, list[int]]) -> dict[str, Any]:
+    """Every judge's numbers for one unlearned model."""
+    cell._prepare()
+    digits, base = data.load("digits"), source.bundled("digits").load()
+    panel = auditkit_evaluators.build(("ensemble", "clip"), digits)
+    start = time.monotonic()
+    model = safemax.run(base, digits, (forget,), safemax.Params(), seed=seed)
+    seconds = time.monotonic() - start
+    subject = images(model, forget, N)
+    forms = sampling.matched_noise(model, forget, N, sampling.Sampler(), seed=key_of(SAMPLE_SEED, forget))
+    forms = {HISTOGRAM: noise.matched(subject, 2000, seed)} | forms
+    kept = [k for k in range(10) if k != forget]
+    found = {k: images(model, k, RETAIN_N) for k in kept}
+    rows = {}
+    for judge in panel:
+        card = examine.card(judge, digits, forget, forms)
+        reading = examine.read(judge, subject, forget, "subject", digits.classes)
+        over = examine.excess(reading, card)
+        ours = sum(int((judge.judge(found[k]).probs.argmax(1) == k).sum()) for k in kept)
+        theirs = sum(base_hits[judge.name][k] for k in kept)
+        total = RETAIN_N * len(kept)
+        rows[judge.name] = {
+            "rate": reading.hit.model_dump(),
+            "entropy_nats": reading.entropy.model_dump(),
+            "noise": {form: r.hit.model_dump() for form, r in card.noise.items()},
+            "sink": card.sink,
+            "sink_share": card.sink_share.model_dump(),
+            "above_noise": over.model_dump(),
+            "retained_change": stats.difference("change", ours, total, theirs, total, safer="higher").model_dump(),
+        }
+    saturated = ((subject == 0) | (subject == 255)).float().mean().item()
+    return {"class": forget, "seed": seed, "train_seconds": round(seconds, 1), "saturated": round(saturated, 4), "judges": rows}
+
+
+def main(out: Path) -> None:
+    base_hits = original()
+    rows = Parallel(n_jobs=2, verbose=5)(delayed(one)(f, s, base_hits) for f in range(10) for s in SEEDS)
+    above = [r["judges"][j]["above_noise"]["difference"]["high"] for r in rows for j in r["judges"]]
+    change = [r["judges"][j]["retained_change"]["low"] for r in rows for j in r["judges"]]
+    explained = sorted({(j, r["class"]) for r in rows for j in r["judges"] if r["judges"][j]["above_noise"]["explained_by_noise"]})
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    summary = {
+        "cells": len(above),
+        "above_noise_high_max": max(above),
+        "above_noise_high_over_5_points": sum(a > 0.05 for a in above),
+        "retained_change_low_min": min(change),
+        "retained_change_low_under_minus_2_points": sum(c < -0.02 for c in change),
+        "explained_by_noise": explained,
+    }
+    record = {"commit": commit, "n": N, "retain_n": RETAIN_N, "seeds": SEEDS, "versions": rundir.versions(), "summary": summary, "cells": rows}
+    out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(summary, indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

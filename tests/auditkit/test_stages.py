@@ -1,0 +1,181 @@
+"""The Python API end to end with small budgets: one audit, shared by the tests that look at it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from auditkit import rundir, stages
+from auditkit.errors import UserError
+from auditkit.results import Measure
+from auditkit.stages import source
+from auditkit.stages.attack import find_case
+from auditkit.stages.cell import Console
+from auditkit.stages.sample import images as images_of
+
+SMALL = {
+    "relearn": {"steps": 20, "lrs": (5e-4,), "n": 20},
+    "finetune": {"steps": 2, "lrs": (5e-4,), "n": 20},
+    "evaluate": {"n": 60, "retain_n": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    """One small audit of class 2, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("audit") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDITKIT_RUNS", str(folder))
+        run = stages.audit((2,), params=SMALL)
+        return folder, run, run.json("summary.json")
+
+
+@pytest.fixture
+def in_audit(audited, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(audited[0]))
+    return audited
+
+
+def test_every_role_is_in_the_summary(in_audit):
+    _, _, summary = in_audit
+    untouched = [s["role"] for s in summary["sets"] if s["set"] == "untouched"]
+    assert untouched == ["subject", "original", "retrained", "random", "gate"]
+    for attack in ("relearn", "finetune"):
+        assert {s["role"] for s in summary["sets"] if s["set"] == attack} == {"subject", "original", "retrained", "random"}
+    assert summary["missing"] == {}
+    assert len(summary["sentences"]) == len(summary["cards"]) == 7
+
+
+def test_every_rate_has_n_and_an_interval(in_audit):
+    def shares(value):
+        if isinstance(value, dict):
+            if value.get("unit") == "share" and "safer" in value:
+                yield Measure.model_validate(value)
+            for inner in value.values():
+                yield from shares(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from shares(inner)
+
+    found = list(shares(in_audit[2]))
+    assert len(found) > 200
+    assert all(m.n > 0 and m.low <= m.value <= m.high for m in found if m.value is not None)
+
+
+def test_the_judges_see_the_class_where_it_is_and_not_where_it_is_not(in_audit):
+    _, _, summary = in_audit
+    svc = {s["role"]: next(r for r in s["readings"] if r["judge"] == "svc")["hit"]["value"] for s in summary["sets"] if s["set"] == "untouched"}
+    assert svc["original"] > 0.9
+    assert max(svc[r] for r in ("subject", "retrained", "random", "gate")) < 0.2
+    assert not any(e["present"] for e in summary["above_noise"])
+
+
+def test_the_curves_name_their_floors_and_the_gate_hides_nothing(in_audit):
+    folder, _, summary = in_audit
+    relearn = next(c for c in summary["curves"] if c["attack"] == "relearn")
+    assert set(relearn["excess"]) == {"random", "retrained", "highest"}
+    assert len(relearn["excess"]["random"]["points"]) == 5
+    assert relearn["lines"]["original"][0]["rate"]["value"] > 0.85
+    [path] = [p for p in folder.glob("attack-relearn*") if rundir.read(p).request.role == "index"]
+    index = rundir.read(path).json("attack.json")
+    assert index["cells"]["gate"] == index["cells"]["original"]
+
+
+def test_pictures_are_there(in_audit):
+    _, run, _ = in_audit
+    assert run.file("grid.png").read_bytes().startswith(b"\x89PNG")
+    assert run.file("curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_done_again_nothing_is_computed_and_two_processes_give_the_same_runs(in_audit, monkeypatch, tmp_path):
+    _, run, _ = in_audit
+    said = []
+    assert stages.audit((2,), params=SMALL, console=Console(say=said.append)).digest == run.digest
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "other"))
+    elsewhere = stages.audit((2,), params=SMALL, console=Console(jobs=2))
+    assert elsewhere.digest == run.digest
+
+
+def test_somebody_elses_folder_is_audited_and_what_is_missing_is_said(in_audit, tmp_path):
+    run = rundir.pointed("latest-model")
+    import shutil
+
+    shutil.copytree(run.path / "model", tmp_path / "theirs")
+    done = stages.audit((2,), model=str(tmp_path / "theirs"), params=SMALL, judges=("ensemble",))
+    summary = done.json("summary.json")
+    assert set(summary["missing"]) == {"original", "gate", "retrained"}
+    assert all("not measured" in why for why in summary["missing"].values())
+    assert {s["role"] for s in summary["sets"]} == {"subject", "random"}
+    with_original = stages.audit((2,), model=str(tmp_path / "theirs"), original=str(source.ZOO / "digits"), params=SMALL, judges=("ensemble",))
+    assert with_original.json("summary.json")["missing"] == {}
+
+
+def test_without_a_run_evaluate_judges_the_bundled_original_and_says_so():
+    said = []
+    done = stages.evaluate(("ensemble",), n=20, retain_n=2, console=Console(say=said.append))
+    assert any("no model has been unlearned yet" in line for line in said)
+    assert done.json("evaluation.json")["subject"] == "bundled digits"
+
+
+def test_a_run_knows_its_original_and_class(in_audit):
+    case = find_case(None, None, "digits", None)
+    assert case.classes == (2,)
+    assert case.original.name == "bundled digits"
+
+
+def test_samples_are_paired_across_models_and_counts():
+    base = source.bundled("digits")
+    few = images_of(stages.sample(base, {2: 4, 5: 3}))
+    many = images_of(stages.sample(base, {5: 9}))
+    assert (few["class/5"].int() - many["class/5"][:3].int()).abs().max() <= 1
+
+
+def test_retrain_makes_the_floor_for_a_model_that_has_none(in_audit):
+    small = {"steps": 3, "batch": 4}
+    stages.unlearn("safemax", (2, 5), params=small)
+    case = find_case(None, None, "digits", None)
+    from auditkit import data
+
+    assert "retrained" not in case.roles(data.load("digits"))
+    floor = stages.retrain((2, 5), params=small)
+    assert case.roles(data.load("digits"))["retrained"].digest == floor.digest
+    assert rundir.pointed("latest-model").request.method == "safemax", "a floor does not become the subject"
+
+
+def test_params_are_checked_before_anything_is_written(runs_folder):
+    with pytest.raises(UserError, match="unknown command"):
+        stages.audit((2,), params={"relern": {}})
+    with pytest.raises(UserError, match="Did you mean 'steps'"):
+        stages.audit((2,), params={"relearn": {"step": 3}})
+    assert not runs_folder.exists()
+
+
+def start(folder, *arguments):
+    environment = {**os.environ, "AUDITKIT_RUNS": str(folder)}
+    return subprocess.Popen([sys.executable, "-m", "auditkit", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_killed_and_run_again_it_ends_with_the_same_bytes(sent, code, tmp_path, monkeypatch):
+    command = ("unlearn", "--class", "2", "--steps", "40", "--batch", "64")
+    process = start(tmp_path / "killed", *command)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "killed").rglob("checkpoint.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(sent)
+    process.communicate()
+    assert process.returncode == code
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "killed"))
+    assert rundir.pointed("latest") is None
+    params = {"steps": 40, "batch": 64}
+    said = []
+    resumed = stages.unlearn("safemax", (2,), params=params, console=Console(say=said.append))
+    assert any("goes on from step" in line for line in said)
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "whole"))
+    assert stages.unlearn("safemax", (2,), params=params).digest == resumed.digest
+    assert torch.get_num_threads() == 1
