@@ -1,14 +1,32 @@
 """The command line: parse, call one stage, print the run. Nothing heavy is imported before a command runs."""
 
-import json
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from auditkit import settings
+from auditkit import cli_runs
 from auditkit.errors import RunError, UserError, choose
+from auditkit.options import (
+    Classes,
+    Data,
+    DryRun,
+    FailOn,
+    Jobs,
+    Json,
+    Model,
+    NoWait,
+    Original,
+    Seed,
+    Set,
+    by_command,
+    collect,
+    console,
+    dry,
+    finish,
+    needed,
+    parse_classes,
+)
 
 app = typer.Typer(
     name="auditkit",
@@ -17,115 +35,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-runs = typer.Typer(help="List, show and delete runs.", no_args_is_help=True)
-app.add_typer(runs, name="runs")
-
-Classes = Annotated[str | None, typer.Option("--class", "-c", metavar="F[,F]", help="The class to forget, or several: 2 or 2,5.")]
-Model = Annotated[str | None, typer.Option("--model", metavar="RUN|DIR", help="The unlearned model: a run or a model folder.")]
-Original = Annotated[str | None, typer.Option("--original", metavar="RUN|DIR", help="The model before unlearning (default: the bundled one).")]
-Data = Annotated[str, typer.Option("--data", metavar="NAME", help="The data set.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Keys every random number.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for a run that another process is computing: exit 2.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes side by side (default: one per core).")]
-FailOn = Annotated[
-    float | None,
-    typer.Option("--fail-on", min=0, max=1, metavar="RATE", help="Exit 3 if the class shows more than RATE above its control, 4 if undecided."),
-]
-
-COMMANDS = ("unlearn", "pretrain", "retrain", "sample", "relearn", "finetune", "evaluate", "audit")
+app.add_typer(cli_runs.runs, name="runs")
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns the exit code (design: 0, 1, 2, 3, 4, 130)."""
+    """Runs one command and returns its exit code; with AUDITKIT_DEBUG set, errors keep their traceback."""
     from auditkit import terminal
 
-    debug = bool(os.environ.get("AUDITKIT_DEBUG"))
     try:
         code = app(args=arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except UserError as error:
-        terminal.err.print(f"[bold red]error:[/] {terminal.escape(str(error))}", soft_wrap=True)
-        code = 2
-    except (RunError, FloatingPointError, OSError) as error:
-        terminal.err.print(f"[bold red]failed:[/] {terminal.escape(str(error))}", soft_wrap=True)
-        code = 1
     except KeyboardInterrupt:
         terminal.say("interrupted; run the same command again and it goes on where it stopped")
         return 130
-    except typer.TyperException as error:
-        error.show()
-        return int(error.exit_code)
     except typer.Abort:
         return 130
-    if debug:
-        raise
-    return code
-
-
-def parse_classes(text: str | None) -> tuple[int, ...] | None:
-    """"2,5" to (2, 5). Raises UserError for anything that is no list of whole numbers."""
-    if text is None:
-        return None
-    try:
-        return tuple(sorted(int(part) for part in text.split(",")))
-    except ValueError:
-        raise UserError(f"--class takes a class number like 2, or several like 2,5; got {text!r}") from None
-
-
-def needed(classes: str | None) -> tuple[int, ...]:
-    parsed = parse_classes(classes)
-    if parsed is None:
-        raise UserError("--class is needed: the class to forget, for example --class 2")
-    return parsed
-
-
-def console(*, no_wait: bool = False, jobs: int | None = None) -> Any:
-    """The console that prints; says something at once, since importing torch takes seconds."""
-    from auditkit import terminal
-
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    terminal.err.print("[dim]loading torch ...[/]")
-    from auditkit.stages.cell import Console
-
-    return Console(say=terminal.say, track=terminal.track, wait=not no_wait, jobs=jobs or os.cpu_count() or 1)
-
-
-def finish(done: Any, as_json: bool, record: dict[str, Any] | None = None) -> None:
-    """Prints the run's path and digest, or with --json one object that also holds its record."""
-    if as_json:
-        print(json.dumps({"run": str(done.path), "digest": done.digest, **(record or {})}, allow_nan=False))
-    else:
-        print(done.path)
-        print(f"digest {done.digest}")
-
-
-def collect(command: str, module: str, kind: str, given: list[str] | None, **options: Any) -> dict[str, Any]:
-    """The settings of a command, known names taken from the fields of `module.kind`."""
-    import importlib
-
-    fields = getattr(importlib.import_module(module), kind).__dataclass_fields__
-    return settings.gather(command, fields, given or [], options, COMMANDS)
-
-
-def by_command(method: str, assignments: list[str]) -> dict[str, dict[str, Any]]:
-    """The settings of every command that an audit runs, from all sources; --set names the command: relearn.steps=50."""
-    from auditkit_attacks import ATTACKS
-
-    from auditkit.unlearn import METHODS
-
-    where = {"unlearn": (METHODS[method], "Params"), **{name: (path, "Budget") for name, path in ATTACKS.items()}}
-    where["evaluate"] = ("auditkit.stages.evaluate", "Counts")
-    given: dict[str, list[str]] = {command: [] for command in where}
-    for assignment in assignments:
-        command, dot, rest = assignment.partition(".")
-        if not dot:
-            raise UserError(f"--set of audit takes COMMAND.NAME=VALUE, like relearn.steps=50; got {assignment!r}")
-        given[choose("command", command, where)].append(rest)
-    return {command: collect(command, *where[command], given[command]) for command in where}
+    except typer.TyperException as error:
+        terminal.fail("error", error.format_message())
+        return 2
+    except (UserError, RunError, FloatingPointError, OSError) as error:
+        if os.environ.get("AUDITKIT_DEBUG"):
+            raise
+        mistake = isinstance(error, UserError)
+        terminal.fail("error" if mistake else "failed", str(error))
+        return 2 if mistake else 1
 
 
 @app.command()
@@ -140,7 +73,9 @@ def unlearn(
     lam: Annotated[float | None, typer.Option(help="lambda of psi(t) = exp(-lambda t / T).", rich_help_panel="SAFEMax")] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the retain loss.", rich_help_panel="SAFEMax")] = None,
     target: Annotated[str | None, typer.Option(help="terminal, mean or latent.", rich_help_panel="SAFEMax")] = None,
-    psi_normalise: Annotated[bool | None, typer.Option("--psi-normalise", help="Divide psi by its mean.", rich_help_panel="SAFEMax")] = None,
+    psi_normalise: Annotated[
+        bool | None, typer.Option("--psi-normalise", help="Divide psi by its mean.", rich_help_panel="SAFEMax")
+    ] = None,
     retain_class_dropout: Annotated[float | None, typer.Option(help="Label dropout on retain rows.", rich_help_panel="SAFEMax")] = None,
     forget_class_dropout: Annotated[float | None, typer.Option(help="Label dropout on forget rows.", rich_help_panel="SAFEMax")] = None,
     forget_data: Annotated[str | None, typer.Option(help="real, generated or noise.", rich_help_panel="SAFEMax")] = None,
@@ -174,7 +109,9 @@ def unlearn(
     if dry_run:
         return dry("unlearn", as_json, stages.plan_unlearn(method, forget, data_name=data, original=original, params=params))
     done = stages.unlearn(method, forget, data_name=data, original=original, params=params, seed=seed, console=shown)
-    shown.say(f"{method} on class {','.join(map(str, forget))}: {done.result.details.get('steps')} steps, {done.result.seconds:.1f} s, EMA off")
+    shown.say(
+        f"{method} on class {','.join(map(str, forget))}: {done.result.details.get('steps')} steps, {done.result.seconds:.1f} s, EMA off"
+    )
     finish(done, as_json, {"details": done.result.details})
 
 
@@ -266,7 +203,7 @@ def attack(
         return dry("attack", as_json, stages.plan_attack(name, **arguments))
     done = stages.attack(name, **arguments, seed=seed, console=shown)
     show.attack(done)
-    finish(done, as_json, done.json("attack.json"))
+    finish(done, as_json, done.read_json("attack.json"))
 
 
 @app.command()
@@ -299,7 +236,7 @@ def evaluate(
         dry("evaluate", as_json, stages.plan_evaluate(**arguments))
         return 0
     done = stages.evaluate(names, **arguments, clip_model=clip_model, seed=seed, console=shown)
-    record = done.json("evaluation.json")
+    record = done.read_json("evaluation.json")
     show.evaluation(done)
     finish(done, as_json, record)
     return show.gate(record["gate"], fail_on)
@@ -315,7 +252,9 @@ def audit(
     clip_model: Annotated[str | None, typer.Option(metavar="MODEL", help="ViT-B-32:openai, local-dir:PATH or hf-hub:NAME.")] = None,
     method: Annotated[str, typer.Option("--method", help="Used when no --model is given.")] = "safemax",
     seed: Seed = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="COMMAND.NAME=VALUE", help="A setting of one command: relearn.steps=50.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="COMMAND.NAME=VALUE", help="A setting of one command: relearn.steps=50.")
+    ] = None,
     as_json: Json = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
@@ -323,9 +262,8 @@ def audit(
     fail_on: FailOn = None,
 ) -> int:
     """The main job: unlearn (or take --model), attack it beside its controls, judge it, and show what the judges say about noise."""
-    from auditkit_evaluators import JUDGES
-
     from auditkit.unlearn import METHODS
+    from auditkit_evaluators import JUDGES
 
     names = tuple(choose("judge", name.strip(), JUDGES) for name in judges.split(","))
     choose("method", method, METHODS)
@@ -339,74 +277,10 @@ def audit(
         dry("audit", as_json, stages.plan_audit(forget, **arguments))
         return 0
     done = stages.audit(forget, **arguments, judges=names, clip_model=clip_model, seed=seed, console=shown)
-    record = done.json("summary.json")
+    record = done.read_json("summary.json")
     show.audit(done)
     finish(done, as_json, record)
     return show.gate(record["gate"], fail_on)
 
 
-@app.command()
-def verify(
-    run_name: Annotated[str, typer.Argument(metavar="RUN")],
-    digest: Annotated[str | None, typer.Option(help="The digest that you were given.")] = None,
-) -> int:
-    """Hash every file of a run again, and compare its digest with the one that you were given."""
-    from auditkit import rundir, terminal
-
-    found = rundir.find(run_name)
-    if digest is not None and digest != found.digest:
-        terminal.err.print(f"[bold red]failed:[/] {found.name} has digest {found.digest}, not {terminal.escape(digest)}", soft_wrap=True)
-        return 1
-    print(f"{found.path}  {found.digest}  {len(found.result.files)} files unchanged")
-    return 0
-
-
-@runs.command("list")
-def runs_list(as_json: Json = False) -> None:
-    """Every run with its size; runs hold forgotten content."""
-    from auditkit import rundir, terminal
-
-    rows = []
-    for path in rundir.listing():
-        done = (path / rundir.RESULT).exists()
-        rows.append({"run": path.name, "done": done, "bytes": rundir.size_of(path)})
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        print(f"{row['run']}  {'done' if row['done'] else 'unfinished'}  {terminal.bytes_text(float(row['bytes']))}")
-
-
-@runs.command("show")
-def runs_show(run_name: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
-    """The request and result of a run, as JSON."""
-    from auditkit import rundir
-
-    found = rundir.find(run_name)
-    print(json.dumps({"request": found.request.model_dump(), "result": found.result.model_dump()}, indent=1))
-
-
-@runs.command("rm")
-def runs_rm(names: Annotated[list[str], typer.Argument(metavar="RUN...")]) -> None:
-    """Delete runs, finished or not."""
-    from auditkit import rundir, terminal
-
-    for name in names:
-        terminal.say(f"deleted {name}, {terminal.bytes_text(rundir.remove(name))}")
-
-
-def dry(command: str, as_json: bool, estimate: Any) -> None:
-    """Prints an estimate and leaves: nothing was computed or written."""
-    from auditkit import terminal
-
-    if as_json:
-        print(estimate.model_dump_json())
-        return
-    terminal.say(
-        f"{command} would take about {estimate.seconds:.0f} s of one core here and {terminal.bytes_text(estimate.disk_bytes)} of disk; "
-        f"0 of {estimate.n} images would exclude rates above {100 * estimate.excludes:.2f} %"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(run())
+app.command()(cli_runs.verify)

@@ -97,7 +97,9 @@ def load(folder: Path) -> Model:
     """Reads a model folder, in float32. Raises UserError with the file and what is wrong with it."""
     config = files.read_json(folder / CONFIG, f"{folder} is no model folder: it needs {CONFIG} and {WEIGHTS}")
     if config.get("_class_name") != "UNet2DModel" or not config.get("num_class_embeds"):
-        raise UserError(f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds)")
+        raise UserError(
+            f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds)"
+        )
     weights = files.check_safetensors(folder / WEIGHTS)
     try:
         net = UNet2DModel.from_config({k: v for k, v in config.items() if not k.startswith("_")})

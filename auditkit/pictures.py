@@ -61,7 +61,15 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
             x = [step for step, _ in points]
             floor = " (floor)" if role in ("random", "retrained") else " (ceiling)" if role == "original" else ""
             style: dict[str, Any] = {"color": COLOURS.get(role, "#009E73"), "linestyle": DASHES.get(role, "-")}
-            axes.plot(x, [100 * (m.value or 0) for _, m in points], marker="o", ms=3, lw=2.4 if role == "subject" else 1.5, label=role + floor, **style)
+            axes.plot(
+                x,
+                [100 * (m.value or 0) for _, m in points],
+                marker="o",
+                ms=3,
+                lw=2.4 if role == "subject" else 1.5,
+                label=role + floor,
+                **style,
+            )
             low, high = [100 * (m.low or 0) for _, m in points], [100 * (m.high or 0) for _, m in points]
             axes.fill_between(x, low, high, color=style["color"], alpha=0.12, lw=0)
         axes.set_xscale("symlog", linthresh=1)

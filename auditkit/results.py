@@ -35,7 +35,7 @@ class Measure(Record):
         return self
 
     def text(self, digits: int = 0) -> str:
-        """"64 % [57, 71]", or "not measured"."""
+        """ "64 % [57, 71]", or "not measured"."""
         if self.value is None:
             return "not measured"
         scale, unit = (100, " %") if self.unit == "share" else (1, "")

@@ -9,19 +9,17 @@ digests, so the last one commits to the whole chain.
 import contextlib
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import Field
 
-from auditkit import files
+from auditkit import files, provenance
 from auditkit.errors import RunError, UserError
 from auditkit.results import Record, canonical, sha256
 
@@ -39,8 +37,8 @@ class Request(Record):
     role: str = "subject"
     classes: tuple[int, ...] = ()
     seed: int = 0
-    params: dict[str, Any] = {}
-    parents: dict[str, str] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
+    parents: dict[str, str] = Field(default_factory=dict)
     data: str = ""
     schema_number: int = 1
 
@@ -57,8 +55,8 @@ class Result(Record):
     digest: str
     files: dict[str, str]
     seconds: float
-    details: dict[str, Any] = {}
-    versions: dict[str, str] = {}
+    details: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
     commit: str | None = None
     machine: str = ""
     finished: str = ""
@@ -85,7 +83,7 @@ class Run(Record):
             raise RunError(f"{self.path.name} holds no {name}; it has {', '.join(sorted(self.result.files))}")
         return self.path / name
 
-    def json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str) -> dict[str, Any]:
         return files.read_json(self.file(name))
 
 
@@ -121,9 +119,9 @@ class Open:
             files=hashes,
             seconds=round(time.monotonic() - self._start, 3),
             details=details,
-            versions=versions(),
-            commit=_commit(),
-            machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            versions=provenance.versions(),
+            commit=provenance.commit(),
+            machine=provenance.machine(),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         self.write(RESULT, result.model_dump_json(indent=1) + "\n")
@@ -252,25 +250,3 @@ def remove(name: str) -> int:
 
 def size_of(path: Path) -> int:
     return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-
-
-def versions() -> dict[str, str]:
-    """The versions that can move a number."""
-    wanted = ("auditkit-unlearning", "torch", "triton", "diffusers", "open_clip_torch", "scikit-learn", "numpy", "scipy")
-    found = {}
-    for name in wanted:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _commit() -> str | None:
-    """The commit of the checkout this code lies in, or None for an installed wheel."""
-    checkout = Path(__file__).resolve().parent.parent
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from auditkit_kernels import philox, sampler_step
 from torch import Tensor
 
 from auditkit import diffusion
 from auditkit.data import to_uint8
 from auditkit.errors import UserError
 from auditkit.models import Model
+from auditkit_kernels import philox, sampler_step
 
 KINDS = ("ddim", "ddpm")
 Progress = Callable[[int], None]

@@ -15,7 +15,9 @@ FILE = Path("auditkit.toml")
 RESERVED = ("AUDITKIT_RUNS",)
 
 
-def gather(command: str, known: dict[str, Any], assignments: list[str], options: dict[str, Any], others: tuple[str, ...] = ()) -> dict[str, Any]:
+def gather(
+    command: str, known: dict[str, Any], assignments: list[str], options: dict[str, Any], others: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The settings of one command by name, lowest source first. `known` holds the names it takes, `others` the other commands'.
 
     Options that are None were not given. Raises UserError for an unknown command table or setting.

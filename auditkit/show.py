@@ -8,12 +8,18 @@ from auditkit import terminal
 from auditkit.results import Measure
 from auditkit.rundir import Run
 
-ROLE_NAMES = {"subject": "SUBJECT", "original": "original", "retrained": "retrained (floor)", "random": "random (floor)", "gate": "gate, queried"}
+ROLE_NAMES = {
+    "subject": "SUBJECT",
+    "original": "original",
+    "retrained": "retrained (floor)",
+    "random": "random (floor)",
+    "gate": "gate, queried",
+}
 
 
 def attack(run: Run) -> None:
     """The curves of one attack by the attacker's own judge, and the subject's excess over each floor."""
-    record = run.json("attack.json")
+    record = run.read_json("attack.json")
     curves: dict[str, list[dict[str, Any]]] = record["curves"]
     for setting in dict.fromkeys(p["setting"] for p in curves["subject"]):
         steps = [p["step"] for p in curves["subject"] if p["setting"] == setting]
@@ -38,8 +44,8 @@ def _excess(measures: list[Measure]) -> None:
         floor, setting, step = m.name.split("/")
         groups.setdefault((setting, floor), []).append((int(step), m))
     for (setting, floor), found in sorted(groups.items()):
-        step, worst = max(found, key=lambda item: item[1].value if item[1].value is not None else -2)
-        terminal.say(f"{setting}: excess over {floor}: at most {points(worst)} (after {step} steps; 95 % together over {len(found)} steps)")
+        at, worst = max(found, key=lambda item: item[1].value if item[1].value is not None else -2)
+        terminal.say(f"{setting}: excess over {floor}: at most {points(worst)} (after {at} steps; 95 % together over {len(found)} steps)")
 
 
 def points(measure: Measure) -> str:
@@ -51,12 +57,12 @@ def points(measure: Measure) -> str:
 
 def evaluation(run: Run) -> None:
     """What each judge reads in each set of images, its own vote on matched noise beside it, one sentence per judge."""
-    _evaluation(run.json("evaluation.json"))
+    _evaluation(run.read_json("evaluation.json"))
 
 
 def audit(run: Run) -> None:
     """The evaluation, the recovery curves with their floors, and where the pictures are."""
-    record = run.json("summary.json")
+    record = run.read_json("summary.json")
     _evaluation(record)
     for picture in ("grid.png", "curves.png"):
         terminal.say(f"picture: {run.file(picture)}")
@@ -75,8 +81,8 @@ def _evaluation(record: dict[str, Any]) -> None:
         rows.append((escape(name), _n(hits[judges[0]]), *[_cell(hits[j]) for j in judges]))
         if entry["role"] == "subject" and last == "untouched":
             for form in record["cards"][0]["noise"]:
-                hits = [c["noise"][form]["hit"] for c in record["cards"]]
-                rows.append((escape(f"noise {form}"), _n(hits[0]), *[_cell(h) for h in hits]))
+                noise = [c["noise"][form]["hit"] for c in record["cards"]]
+                rows.append((escape(f"noise {form}"), _n(noise[0]), *[_cell(h) for h in noise]))
     sinks = ", ".join(f"{c['judge']} {c['sink']} ({100 * c['sink_share']['value']:.0f} %)" for c in record["cards"])
     when = "; ".join(f"{name}: after {h['step']} steps at {h['setting']}" for name, h in record["headlines"].items())
     caption = f"noise: matched to the subject's output. What each judge calls it most often: {sinks}"
@@ -100,9 +106,7 @@ def _evaluation(record: dict[str, Any]) -> None:
 
 def _curve(curve: dict[str, Any]) -> None:
     steps = [p["step"] for p in next(iter(curve["lines"].values()))]
-    rows = [
-        (ROLE_NAMES[role], *[_cell(p["rate"]) for p in curve["lines"][role]]) for role in ROLE_NAMES if role in curve["lines"]
-    ]
+    rows = [(ROLE_NAMES[role], *[_cell(p["rate"]) for p in curve["lines"][role]]) for role in ROLE_NAMES if role in curve["lines"]]
     n = curve["lines"]["subject"][0]["rate"]["n"]
     title = f"{curve['attack']}, {curve['setting']}: % judged the class after k steps, n = {n} each, by {curve['judge']}"
     terminal.table(title, ["model", *map(str, steps)], rows)
@@ -110,7 +114,9 @@ def _curve(curve: dict[str, Any]) -> None:
         worst = found["worst"]
         named = f"the highest floor ({worst['floor']})" if floor == "highest" else floor
         excess = points(Measure.model_validate(worst["excess"]))
-        terminal.say(f"  excess over {named}: at most {excess}, after {worst['step']} steps (95 % together over {len(found['points'])} steps)")
+        terminal.say(
+            f"  excess over {named}: at most {excess}, after {worst['step']} steps (95 % together over {len(found['points'])} steps)"
+        )
     if not curve["excess"]:
         terminal.say("  excess: not measured, no floor was run; this curve alone says nothing")
 

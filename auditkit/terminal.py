@@ -22,11 +22,23 @@ def say(text: str) -> None:
     err.print(escape(text), soft_wrap=True)
 
 
+def fail(word: str, text: str) -> None:
+    """The one line of an error."""
+    err.print(f"[bold red]{word}:[/] {escape(text)}", soft_wrap=True)
+
+
 @contextlib.contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar with ETA on a terminal; elsewhere a plain line every 10 s. Gives `advance(done)`."""
     if err.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task(escape(title), total=total)
             yield lambda done: progress.update(task, completed=done)

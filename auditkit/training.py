@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from auditkit_kernels import eps_loss, noising, philox
 from torch import Tensor, nn
 
 from auditkit import diffusion
+from auditkit_kernels import eps_loss, noising, philox
 
 CHECKPOINT_SECONDS = 10.0
 
@@ -81,9 +81,7 @@ def denoise_step(net: nn.Module, batch: Batch, loss: Loss, abar: Tensor, *, seed
     t = (u * diffusion.T).long().clamp_(max=diffusion.T - 1).to(batch.x0.device)
     x_t = noising(batch.x0, t, abar, seed=seed, step=step)
     pred = net(x_t, t, class_labels=batch.labels).sample
-    rows, grad = eps_loss(
-        pred, t, batch.forget, batch.weight, loss.psi, seed=seed, step=step, target=loss.target, x_t=x_t, abar=abar
-    )
+    rows, grad = eps_loss(pred, t, batch.forget, batch.weight, loss.psi, seed=seed, step=step, target=loss.target, x_t=x_t, abar=abar)
     pred.backward(grad)
     return (rows * batch.weight).sum()
 
@@ -184,9 +182,7 @@ def _snapshot(step: int, parameters: dict[str, nn.Parameter], optimizer: torch.o
 def _restore(state: State, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
     for name, p in parameters.items():
         p.data.copy_(state.tensors[f"weights/{name}"])
-        optimizer.state[p] = {
-            key: state.tensors[f"optimizer/{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+        optimizer.state[p] = {key: state.tensors[f"optimizer/{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
     for name, a in average.items():
         a.copy_(state.tensors[f"average/{name}"])
 

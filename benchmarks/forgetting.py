@@ -7,22 +7,21 @@ makes from the same seeds, 200 images of each retained class beside the original
 """
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import auditkit_evaluators
 import torch
-from auditkit_evaluators import examine, noise, stats
-from auditkit_evaluators.examine import HISTOGRAM
 from joblib import Parallel, delayed
 
-from auditkit import data, rundir, sampling
+import auditkit_evaluators
+from auditkit import data, provenance, sampling
 from auditkit.stages import cell, source
 from auditkit.stages.sample import key_of
 from auditkit.unlearn import safemax
+from auditkit_evaluators import examine, noise, stats
+from auditkit_evaluators.examine import HISTOGRAM
 
 N, RETAIN_N, SEEDS = 500, 200, (0, 1, 2)
 SAMPLE_SEED = 7
@@ -81,7 +80,6 @@ def main(out: Path) -> None:
     above = [r["judges"][j]["above_noise"]["difference"]["high"] for r in rows for j in r["judges"]]
     change = [r["judges"][j]["retained_change"]["low"] for r in rows for j in r["judges"]]
     explained = sorted({(j, r["class"]) for r in rows for j in r["judges"] if r["judges"][j]["above_noise"]["explained_by_noise"]})
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     summary = {
         "cells": len(above),
         "above_noise_high_max": max(above),
@@ -90,7 +88,15 @@ def main(out: Path) -> None:
         "retained_change_low_under_minus_2_points": sum(c < -0.02 for c in change),
         "explained_by_noise": explained,
     }
-    record = {"commit": commit, "n": N, "retain_n": RETAIN_N, "seeds": SEEDS, "versions": rundir.versions(), "summary": summary, "cells": rows}
+    record = {
+        "commit": provenance.commit(),
+        "n": N,
+        "retain_n": RETAIN_N,
+        "seeds": SEEDS,
+        "versions": provenance.versions(),
+        "summary": summary,
+        "cells": rows,
+    }
     out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
 

@@ -5,13 +5,14 @@ Shared by the attacks that differ only in the images they train on.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
+
 from auditkit import data, training
 from auditkit.errors import UserError
 from auditkit.models import Model
-from torch import Tensor
-
 from auditkit_attacks.target import AttackResult, Cost, Point, Target
 
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
@@ -89,6 +90,10 @@ def recover(
             if f"lr={lr:g}/{step}" not in done:
                 done[f"lr={lr:g}/{step}"] = target.render(net, target.forget[0], schedule.n, seed)
 
+        def tell(step: int, loss: float, index: int = index) -> None:
+            if report:
+                report(index * schedule.steps + step, loss)
+
         fit_state = None
         if state is not None and index == resumed_index and resumed_step:
             fit = {name.removeprefix("fit/"): t for name, t in state.tensors.items() if name.startswith("fit/")}
@@ -99,8 +104,8 @@ def recover(
             training.Recipe(steps=schedule.steps, lr=lr, seed=seed),
             state=fit_state,
             save=keep,
-            report=(lambda step, loss, index=index: report(index * schedule.steps + step, loss)) if report else None,
-            at={p: (lambda p=p: look(p)) for p in schedule.points},
+            report=tell,
+            at={p: partial(look, p) for p in schedule.points},
         )
     curve = tuple(
         Point(setting=f"lr={lr:g}", step=p, hits=target.score(done[f"lr={lr:g}/{p}"]), n=schedule.n)

@@ -10,7 +10,6 @@ fine-tuning brings classifiers' forget accuracy back while a retrained model sta
 from dataclasses import dataclass
 
 from auditkit import training
-
 from auditkit_attacks.curve import Schedule, recover
 from auditkit_attacks.target import AttackResult, Target
 

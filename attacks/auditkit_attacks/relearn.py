@@ -10,12 +10,12 @@ one set of images and reporting on another.
 from dataclasses import dataclass
 
 import torch
+
 from auditkit import training
 from auditkit.errors import UserError
-from auditkit_kernels import philox
-
 from auditkit_attacks.curve import Schedule, recover
 from auditkit_attacks.target import AttackResult, Target
+from auditkit_kernels import philox
 
 TIER = "weights"
 NEEDS = "forget"

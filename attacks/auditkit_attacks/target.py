@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from auditkit.models import Model
 from auditkit.results import Record
-from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

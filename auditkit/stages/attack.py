@@ -6,9 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from auditkit_attacks import ATTACKS
-from auditkit_attacks.target import AttackResult, Point, Target
-from auditkit_evaluators import stats
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -20,6 +17,9 @@ from auditkit.stages import source
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.sample import IMAGES, key_of
 from auditkit.stages.train import check_fits, make_params
+from auditkit_attacks import ATTACKS
+from auditkit_attacks.target import AttackResult, Point, Target
+from auditkit_evaluators import stats
 
 CURVE, INDEX = "curve.json", "attack.json"
 FLOORS = ("random", "retrained")
@@ -177,7 +177,7 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
     cells = {
         role: rundir.find(request_of(name, who, case.classes, dataset, budget, seed).name) for role, who in roles.items() if role != "gate"
     }
-    curves = {role: [Point.model_validate(p) for p in run.json(CURVE)["curve"]] for role, run in cells.items()}
+    curves = {role: [Point.model_validate(p) for p in run.read_json(CURVE)["curve"]] for role, run in cells.items()}
     request = rundir.Request(
         stage="attack",
         method=name,

@@ -4,7 +4,6 @@ import importlib
 from dataclasses import asdict
 from typing import Any
 
-from auditkit_attacks import ATTACKS
 from torch import Tensor
 
 from auditkit import data, pictures, rundir, training
@@ -16,6 +15,7 @@ from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.evaluate import EVALUATION, Counts, evaluate
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.train import find_original, make_params, unlearn
+from auditkit_attacks import ATTACKS
 
 SUMMARY, GRID, CURVES = "summary.json", "grid.png", "curves.png"
 COLUMNS = 16
@@ -43,7 +43,7 @@ def audit(
     for command in settings:
         choose("command", command, ("unlearn", "evaluate", *ATTACKS))
     budgets = {name: make_params(importlib.import_module(path).Budget, settings.get(name, {})) for name, path in ATTACKS.items()}
-    common = {"data_name": data_name, "seed": seed}
+    common: dict[str, Any] = {"data_name": data_name, "seed": seed}
     if model is None:
         forget = classes or ()
         dataset.check_classes(forget)
@@ -59,7 +59,7 @@ def audit(
     else:
         case = find_case(model, original, data_name, classes)
     side_by_side(_cells(case.roles(dataset), case.classes, budgets, common), "attacking", console)
-    given = {"model": model or case.subject.name, "original": original}
+    given: dict[str, Any] = {"model": model or case.subject.name, "original": original}
     for name in ATTACKS:
         index(name, case, dataset, budgets[name], seed, console, given)
     counts = asdict(make_params(Counts, settings.get("evaluate", {})))
@@ -80,10 +80,14 @@ def _cells(
 
 
 def _summarise(case: Case, dataset: data.Dataset, judged: rundir.Run, seed: int, console: Console) -> rundir.Run:
-    record = judged.json(EVALUATION)
+    record = judged.read_json(EVALUATION)
     request = rundir.Request(
-        stage="audit", method=case.subject.name.split("-")[1] if "-" in case.subject.name else "model", classes=case.classes, seed=seed,
-        parents={"evaluation": judged.digest, "subject": case.subject.digest}, data=dataset.sha256,
+        stage="audit",
+        method=case.subject.name.split("-")[1] if "-" in case.subject.name else "model",
+        classes=case.classes,
+        seed=seed,
+        parents={"evaluation": judged.digest, "subject": case.subject.digest},
+        data=dataset.sha256,
     )
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
@@ -108,7 +112,7 @@ def _lines(curve: dict[str, Any]) -> dict[str, list[tuple[int, Measure]]]:
 
 def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
     """Original, unlearned, relearned, the floors relearned, gate: the first images of each, equal seeds in equal columns."""
-    asked, judged_record = case.classes[0], judged.json(EVALUATION)
+    asked, judged_record = case.classes[0], judged.read_json(EVALUATION)
     by_digest = {rundir.read(p, check=False).digest: p for p in rundir.listing() if (p / rundir.RESULT).exists()}
     parents = {name: rundir.read(by_digest[digest]) for name, digest in judged.request.parents.items()}
     rows: list[tuple[str, Tensor]] = []
@@ -121,7 +125,7 @@ def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
     add("unlearned", parents.get("sample/subject"), f"class/{asked}")
     if "relearn" in judged_record["headlines"]:
         worst = judged_record["headlines"]["relearn"]
-        cells = parents["attack/relearn"].json(INDEX)["cells"]
+        cells = parents["attack/relearn"].read_json(INDEX)["cells"]
         for role, name in (("subject", "unlearned"), ("retrained", "retrained"), ("random", "random network")):
             run = rundir.find(cells[role]) if role in cells else None
             add(f"{name}, relearned\n{worst['step']} steps, {worst['setting']}", run, f"{worst['setting']}/{worst['step']}")

@@ -3,10 +3,10 @@
 import time
 
 import torch
-from auditkit_evaluators import stats
 
 from auditkit.results import Record
 from auditkit.stages.source import Source
+from auditkit_evaluators import stats
 
 ROWS = 128
 

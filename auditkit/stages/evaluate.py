@@ -3,20 +3,21 @@
 from dataclasses import dataclass
 from typing import Any
 
-import auditkit_evaluators
-from auditkit_evaluators import examine, noise, stats
-from auditkit_evaluators.sentence import sentence
-from auditkit_evaluators.votes import Judge
 from torch import Tensor
 
+import auditkit_evaluators
 from auditkit import data, rundir, training
 from auditkit.errors import UserError
 from auditkit.results import Measure
-from auditkit.stages.attack import FLOORS, INDEX, Case, find_case
+from auditkit.stages import curves
+from auditkit.stages.attack import INDEX, Case, find_case
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.sample import sample, sample_request
 from auditkit.stages.train import find_original
+from auditkit_evaluators import examine, noise, stats
+from auditkit_evaluators.sentence import sentence
+from auditkit_evaluators.votes import Judge
 
 EVALUATION = "evaluation.json"
 CONTROL_N = 100
@@ -72,7 +73,10 @@ def evaluate(
         classes=case.classes,
         seed=seed,
         params={"judges": list(judges), "n": n, "retain_n": retain_n, "clip_model": clip_model},
-        parents={**{f"sample/{role}": run.digest for role, run in sampled.items()}, **{f"attack/{k}": r.digest for k, r in attacks.items()}},
+        parents={
+            **{f"sample/{role}": run.digest for role, run in sampled.items()},
+            **{f"attack/{k}": r.digest for k, r in attacks.items()},
+        },
         data=dataset.sha256,
     )
 
@@ -113,7 +117,7 @@ def finished_attacks(case: Case) -> dict[str, rundir.Run]:
         run = rundir.read(path, check=False)
         if run.request.role != "index" or run.request.classes != case.classes:
             continue
-        cell = rundir.find(run.json(INDEX)["cells"]["subject"])
+        cell = rundir.find(run.read_json(INDEX)["cells"]["subject"])
         newest = found.get(run.request.method)
         if cell.request.parents["model"] == case.subject.digest and (newest is None or run.result.finished > newest.result.finished):
             found[run.request.method] = rundir.read(path)
@@ -127,7 +131,13 @@ def _samples(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int
     plans: dict[str, dict[str, Any]] = {}
     for role, who in roles.items():
         counts = full if role in ("subject", "original") else {asked: min(n, CONTROL_N)}
-        plans[role] = {"model": who, "counts": counts, "noise_for": asked if role == "subject" else None, "data_name": dataset.name, "seed": seed}
+        plans[role] = {
+            "model": who,
+            "counts": counts,
+            "noise_for": asked if role == "subject" else None,
+            "data_name": dataset.name,
+            "seed": seed,
+        }
     side_by_side([(sample, plan) for plan in plans.values()], "sampling", console)
     return {role: rundir.find(sample_request(**plan).name) for role, plan in plans.items()}
 
@@ -147,12 +157,12 @@ def _judge(
     noises |= {name.removeprefix("noise/"): t for name, t in images["subject"].items() if name.startswith("noise/")}
     cards = {judge.name: examine.card(judge, dataset, asked, noises) for judge in panel}
     shown = [Shown("untouched", role, images[role][f"class/{asked}"], sampled[role].digest) for role in ROLES if role in images]
-    indices = {name: run.json(INDEX) for name, run in attacks.items()}
+    indices = {name: run.read_json(INDEX) for name, run in attacks.items()}
     cells = {(name, role): rundir.find(cell) for name, index in indices.items() for role, cell in index["cells"].items() if role != "gate"}
     attacked = {key: images_of(run) for key, run in cells.items()}
-    speaker = curve_judge(panel, cards)
-    curves = _curves(speaker, indices, attacked, asked)
-    headlines = _headlines(curves)
+    speaker = curves.speaker(panel, cards)
+    lines = curves.by_judge(speaker, indices, attacked, asked)
+    headlines = curves.headlines(lines)
     for name, headline in headlines.items():
         for role in (r for r in ROLES if (name, r) in attacked):
             key = f"{headline['setting']}/{headline['step']}"
@@ -177,7 +187,7 @@ def _judge(
         "sentences": [sentence(reading, cards[name], dataset.classes) for name, reading in of_subject.items()],
         "retained": [m.model_dump() for m in _retained(panel, case, dataset, images)],
         "curve_judge": speaker.name,
-        "curves": curves,
+        "curves": lines,
         "headlines": headlines,
         "in_short": _in_short(case, asked, dataset, list(excess.values()), headlines),
         "gate": [m.model_dump() for m in gate],
@@ -200,97 +210,14 @@ def _in_short(
             said.append(f"{attack}: excess not measured ({m.note})")
             continue
         sure = "more than its floor" if m.low > 0 else "less than its floor" if m.high < 0 else "not told apart from its floor"
-        said.append(
-            f"{attack}: {sure}, worst excess {100 * m.value:+.0f} points [{100 * m.low:+.0f}, {100 * m.high:+.0f}] over {headline['floor']} "
-            f"after {headline['step']} steps at {headline['setting']}, n = {m.n}; one training seed"
-        )
+        worst = f"worst excess {100 * m.value:+.0f} points [{100 * m.low:+.0f}, {100 * m.high:+.0f}] over {headline['floor']}"
+        where = f"after {headline['step']} steps at {headline['setting']}, n = {m.n}, one training seed"
+        said.append(f"{attack}: {sure}, {worst} {where}")
     return said
 
 
 def _read(judge: Judge, shown: Shown, asked: int, dataset: data.Dataset) -> examine.Reading:
     return examine.read(judge, shown.images, asked, f"{shown.role}, {shown.name}", dataset.classes)
-
-
-def _last(found: dict[str, Tensor]) -> dict[str, int]:
-    """The last step of each setting among an attack's images."""
-    steps: dict[str, int] = {}
-    for key in found:
-        setting, step = key.split("/")
-        steps[setting] = max(steps.get(setting, 0), int(step))
-    return steps
-
-
-def curve_judge(panel: list[Judge], cards: dict[str, examine.Card]) -> Judge:
-    """The one judge whose curves are printed: of those that know the class (90 % of real heldout images, else the best),
-    the one that calls matched noise by that class least often. Chosen from cards alone, before any attack is looked at."""
-
-    def on_noise(judge: Judge) -> float:
-        return max(reading.hit.value or 0.0 for reading in cards[judge.name].noise.values())
-
-    def on_real(judge: Judge) -> float:
-        return cards[judge.name].real_class.value or 0.0
-
-    able = [j for j in panel if on_real(j) >= 0.9] or [max(panel, key=on_real)]
-    return min(able, key=on_noise)
-
-
-def _curves(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, str], dict[str, Tensor]], asked: int) -> list[dict[str, Any]]:
-    """Every attack's curves by one judge, one entry per setting, with the subject's excess over each floor."""
-    out = []
-    for name in indices:
-        roles = {role: found for (attack, role), found in attacked.items() if attack == name}
-        for setting in _last(roles["subject"]):
-            steps = sorted(int(key.split("/")[1]) for key in roles["subject"] if key.startswith(setting + "/"))
-            hits = {role: {s: _hits(judge, found[f"{setting}/{s}"], asked) for s in steps} for role, found in roles.items()}
-            lines = {
-                role: [{"step": s, "rate": stats.rate(f"{role}/{s}", *counts[s], safer="lower").model_dump()} for s in steps]
-                for role, counts in hits.items()
-            }
-            out.append({"attack": name, "setting": setting, "judge": judge.name, "lines": lines, "excess": _excess(name, setting, hits, steps)})
-    return out
-
-
-def _hits(judge: Judge, images: Tensor, asked: int) -> tuple[int, int]:
-    return int((judge.judge(images).probs.argmax(1) == asked).sum()), len(images)
-
-
-def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]], steps: list[int]) -> dict[str, Any]:
-    """Subject minus floor after each number of steps, intervals simultaneous over the curve, and the worst step of each.
-
-    "highest" is the excess over whichever floor is higher after that many steps: the headline.
-    """
-    trained = [s for s in steps if s > 0]
-    floors = [f for f in FLOORS if f in hits]
-
-    def over(floor: str, step: int) -> dict[str, Any]:
-        label = f"{name} {setting}: excess over {floor} after {step} steps"
-        measure = stats.difference(label, *hits["subject"][step], *hits[floor][step], comparisons=len(trained))
-        return {"step": step, "floor": floor, "excess": measure.model_dump()}
-
-    def worst(points: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"points": points, "worst": max(points, key=lambda p: p["excess"]["value"])}
-
-    found = {floor: worst([over(floor, s) for s in trained]) for floor in floors}
-    if floors:
-        found["highest"] = worst([over(max(floors, key=lambda f: hits[f][s][0]), s) for s in trained])
-    return found
-
-
-def _headlines(curves: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each attack its worst setting and step: where the subject exceeds the highest floor most, or, with no floor run,
-    the last step of the fastest learning rate, its excess "not measured"."""
-    found: dict[str, dict[str, Any]] = {}
-    for curve in curves:
-        attack, setting = curve["attack"], curve["setting"]
-        if "highest" in curve["excess"]:
-            entry = {"setting": setting, **curve["excess"]["highest"]["worst"]}
-            if attack not in found or entry["excess"]["value"] > found[attack]["excess"]["value"]:
-                found[attack] = entry
-        else:
-            missing = Measure(name=f"{attack} {setting}: excess", value=None, n=0, safer="lower", note="no floor was run")
-            last = curve["lines"]["subject"][-1]["step"]
-            found[attack] = {"setting": setting, "step": last, "floor": None, "excess": missing.model_dump()}
-    return found
 
 
 def _retained(panel: list[Judge], case: Case, dataset: data.Dataset, images: dict[str, dict[str, Tensor]]) -> list[Measure]:
@@ -300,11 +227,11 @@ def _retained(panel: list[Judge], case: Case, dataset: data.Dataset, images: dic
     for judge in panel:
         counts = {}
         for role in (r for r in ("original", "subject") if r in images):
-            pairs = [_hits(judge, images[role][f"class/{c}"], c) for c in kept]
+            pairs = [curves.hits(judge, images[role][f"class/{c}"], c) for c in kept]
             counts[role] = sum(h for h, _ in pairs), sum(m for _, m in pairs)
             found.append(stats.rate(f"{judge.name}: retained classes, {role}", *counts[role], safer="higher"))
         if len(counts) == 2:
-            found.append(stats.difference(f"{judge.name}: change of retained classes", *counts["subject"], *counts["original"], safer="higher"))
+            found.append(
+                stats.difference(f"{judge.name}: change of retained classes", *counts["subject"], *counts["original"], safer="higher")
+            )
     return found
-
-

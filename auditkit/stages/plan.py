@@ -4,8 +4,6 @@ import importlib
 from dataclasses import asdict
 from typing import Any
 
-from auditkit_attacks import ATTACKS
-
 from auditkit import data, sampling
 from auditkit.errors import UserError, choose
 from auditkit.stages.attack import Case, find_case
@@ -13,6 +11,7 @@ from auditkit.stages.cost import Estimate, estimate
 from auditkit.stages.evaluate import CONTROL_N, Counts, latest_case
 from auditkit.stages.train import find_original, make_params
 from auditkit.unlearn import METHODS
+from auditkit_attacks import ATTACKS
 
 
 def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, original: str | None, params: dict[str, Any]) -> Estimate:
@@ -45,7 +44,13 @@ def plan_evaluate(
 
 
 def plan_audit(
-    classes: tuple[int, ...] | None, *, model: str | None, original: str | None, data_name: str, method: str, params: dict[str, dict[str, Any]]
+    classes: tuple[int, ...] | None,
+    *,
+    model: str | None,
+    original: str | None,
+    data_name: str,
+    method: str,
+    params: dict[str, dict[str, Any]],
 ) -> Estimate:
     """The cost of an audit from nothing."""
     dataset = data.load(data_name)
@@ -84,5 +89,3 @@ def _evaluated(case: Case, dataset: data.Dataset, n: int, retain_n: int) -> int:
     full = 2 if case.original else 1
     controls = len(case.roles(dataset).keys() - {"subject", "original"})
     return full * (n + kept * retain_n) + n + controls * min(n, CONTROL_N)
-
-

@@ -84,7 +84,7 @@ def _rows(images: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
     if len(images) > 1:
         return [(name, found[:16]) for name, found in images.items()]
     [(name, found)] = images.items()
-    return [(name if k == 0 else "", part) for k, part in enumerate(found[:64].split(16))]
+    return [(name if k == 0 else "", part) for k, part in enumerate(torch.split(found[:64], 16))]
 
 
 def key_of(seed: int, label: int) -> int:

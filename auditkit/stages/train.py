@@ -90,7 +90,9 @@ def find_original(data_name: str, original: str | None) -> source.Source:
         return source.named(original, "original")
     found = source.bundled(data_name)
     if found is None:
-        raise UserError(f"no model is bundled for {data_name}: give --original RUN|DIR, or make one with auditkit pretrain --data {data_name}")
+        raise UserError(
+            f"no model is bundled for {data_name}: give --original RUN|DIR, or make one with auditkit pretrain --data {data_name}"
+        )
     return found
 
 

@@ -13,11 +13,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from auditkit_kernels import philox
 from torch import Tensor
 
 from auditkit import data, diffusion, models, sampling, training
 from auditkit.errors import UserError, choose
+from auditkit_kernels import philox
 
 TARGETS = ("terminal", "mean", "latent")
 FORGET_DATA = ("real", "generated", "noise")

@@ -5,13 +5,13 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 import torch
-from auditkit_attacks import ATTACKS
-from auditkit_attacks.curve import Schedule
-from auditkit_attacks.target import Point, Target
 
 from auditkit import data, models, sampling, training
 from auditkit.errors import UserError
 from auditkit.stages import source
+from auditkit_attacks import ATTACKS
+from auditkit_attacks.curve import Schedule
+from auditkit_attacks.target import Point, Target
 
 SMALL = {"steps": 6, "batch": 8, "lrs": (5e-4,), "n": 10}
 FAST = sampling.Sampler(steps=5)

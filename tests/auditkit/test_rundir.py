@@ -46,7 +46,10 @@ def test_the_same_work_done_twice_has_the_same_digest(monkeypatch, tmp_path):
         (lambda p: (p / "out.txt").write_text("hellO"), "out.txt has changed"),
         (lambda p: (p / "out.txt").unlink(), "out.txt is missing"),
         (lambda p: (p / "extra").write_text("x"), "extra was added"),
-        (lambda p: (p / "run.json").write_text(json.dumps({**json.loads((p / "run.json").read_text()), "seed": 9})), "run.json has changed"),
+        (
+            lambda p: (p / "run.json").write_text(json.dumps({**json.loads((p / "run.json").read_text()), "seed": 9})),
+            "run.json has changed",
+        ),
     ],
 )
 def test_an_altered_run_is_refused(spoil, said):

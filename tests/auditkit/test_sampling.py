@@ -78,7 +78,9 @@ def guided(model, x, t):
 
 def test_guidance_zero_and_minus_one_need_one_branch_and_mean_what_they_say(base):
     null = torch.full_like(LABELS, base.null)
-    assert torch.allclose(floats(base, Sampler(steps=5, guidance=-1.0)), floats(base, Sampler(steps=5, guidance=0.0), labels=null), atol=1e-5)
+    assert torch.allclose(
+        floats(base, Sampler(steps=5, guidance=-1.0)), floats(base, Sampler(steps=5, guidance=0.0), labels=null), atol=1e-5
+    )
     assert Sampler(guidance=0.0).passes == 25
     assert Sampler(guidance=1.0).passes == 50
 

@@ -31,7 +31,7 @@ def audited(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUDITKIT_RUNS", str(folder))
         run = stages.audit((2,), params=SMALL)
-        return folder, run, run.json("summary.json")
+        return folder, run, run.read_json("summary.json")
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def test_every_rate_has_n_and_an_interval(in_audit):
 
 def test_the_judges_see_the_class_where_it_is_and_not_where_it_is_not(in_audit):
     _, _, summary = in_audit
-    svc = {s["role"]: next(r for r in s["readings"] if r["judge"] == "svc")["hit"]["value"] for s in summary["sets"] if s["set"] == "untouched"}
+    svc = {
+        s["role"]: next(r for r in s["readings"] if r["judge"] == "svc")["hit"]["value"] for s in summary["sets"] if s["set"] == "untouched"
+    }
     assert svc["original"] > 0.9
     assert max(svc[r] for r in ("subject", "retrained", "random", "gate")) < 0.2
     assert not any(e["present"] for e in summary["above_noise"])
@@ -81,7 +83,7 @@ def test_the_curves_name_their_floors_and_the_gate_hides_nothing(in_audit):
     assert len(relearn["excess"]["random"]["points"]) == 5
     assert relearn["lines"]["original"][0]["rate"]["value"] > 0.85
     [path] = [p for p in folder.glob("attack-relearn*") if rundir.read(p).request.role == "index"]
-    index = rundir.read(path).json("attack.json")
+    index = rundir.read(path).read_json("attack.json")
     assert index["cells"]["gate"] == index["cells"]["original"]
 
 
@@ -106,19 +108,21 @@ def test_somebody_elses_folder_is_audited_and_what_is_missing_is_said(in_audit, 
 
     shutil.copytree(run.path / "model", tmp_path / "theirs")
     done = stages.audit((2,), model=str(tmp_path / "theirs"), params=SMALL, judges=("ensemble",))
-    summary = done.json("summary.json")
+    summary = done.read_json("summary.json")
     assert set(summary["missing"]) == {"original", "gate", "retrained"}
     assert all("not measured" in why for why in summary["missing"].values())
     assert {s["role"] for s in summary["sets"]} == {"subject", "random"}
-    with_original = stages.audit((2,), model=str(tmp_path / "theirs"), original=str(source.ZOO / "digits"), params=SMALL, judges=("ensemble",))
-    assert with_original.json("summary.json")["missing"] == {}
+    with_original = stages.audit(
+        (2,), model=str(tmp_path / "theirs"), original=str(source.ZOO / "digits"), params=SMALL, judges=("ensemble",)
+    )
+    assert with_original.read_json("summary.json")["missing"] == {}
 
 
 def test_without_a_run_evaluate_judges_the_bundled_original_and_says_so():
     said = []
     done = stages.evaluate(("ensemble",), n=20, retain_n=2, console=Console(say=said.append))
     assert any("no model has been unlearned yet" in line for line in said)
-    assert done.json("evaluation.json")["subject"] == "bundled digits"
+    assert done.read_json("evaluation.json")["subject"] == "bundled digits"
 
 
 def test_a_run_knows_its_original_and_class(in_audit):

@@ -2,10 +2,10 @@ import importlib
 
 import pytest
 import torch
-from auditkit_kernels import philox
 
 from auditkit import data, sampling
 from auditkit.unlearn import METHODS, gate, retrain, safemax
+from auditkit_kernels import philox
 
 
 def knn(digits):
@@ -50,7 +50,13 @@ def test_the_original_is_not_touched(base, digits):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"target": "mean"}, {"target": "latent"}, {"forget_data": "generated"}, {"forget_data": "noise"}, {"psi_normalise": True, "lam": 10.0}],
+    [
+        {"target": "mean"},
+        {"target": "latent"},
+        {"forget_data": "generated"},
+        {"forget_data": "noise"},
+        {"psi_normalise": True, "lam": 10.0},
+    ],
     ids=str,
 )
 def test_every_variant_forgets(base, digits, settings):

@@ -1,0 +1,36 @@
+"""Where a number comes from: versions, commit, machine. Recorded beside results, never part of a digest."""
+
+import contextlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("auditkit-unlearning", "torch", "triton", "diffusers", "open_clip_torch", "scikit-learn", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """The versions that can move a number."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def machine() -> str:
+    """System, processor and Python, without the host's name."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def commit() -> str | None:
+    """The commit of the checkout this code lies in, or None for an installed wheel."""
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,94 @@
+"""Recovery curves as the reporting judges see them: one judge chosen from its card, the subject's excess over each floor."""
+
+from typing import Any
+
+from torch import Tensor
+
+from auditkit.results import Measure
+from auditkit.stages.attack import FLOORS
+from auditkit_evaluators import examine, stats
+from auditkit_evaluators.votes import Judge
+
+
+def _last(found: dict[str, Tensor]) -> dict[str, int]:
+    """The last step of each setting among an attack's images."""
+    steps: dict[str, int] = {}
+    for key in found:
+        setting, step = key.split("/")
+        steps[setting] = max(steps.get(setting, 0), int(step))
+    return steps
+
+
+def speaker(panel: list[Judge], cards: dict[str, examine.Card]) -> Judge:
+    """The one judge whose curves are printed: of those that know the class (90 % of real heldout images, else the best),
+    the one that calls matched noise by that class least often. Chosen from cards alone, before any attack is looked at."""
+
+    def on_noise(judge: Judge) -> float:
+        return max(reading.hit.value or 0.0 for reading in cards[judge.name].noise.values())
+
+    def on_real(judge: Judge) -> float:
+        return cards[judge.name].real_class.value or 0.0
+
+    able = [j for j in panel if on_real(j) >= 0.9] or [max(panel, key=on_real)]
+    return min(able, key=on_noise)
+
+
+def by_judge(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, str], dict[str, Tensor]], asked: int) -> list[dict[str, Any]]:
+    """Every attack's curves by one judge, one entry per setting, with the subject's excess over each floor."""
+    out = []
+    for name in indices:
+        roles = {role: found for (attack, role), found in attacked.items() if attack == name}
+        for setting in _last(roles["subject"]):
+            steps = sorted(int(key.split("/")[1]) for key in roles["subject"] if key.startswith(setting + "/"))
+            counts = {role: {s: hits(judge, found[f"{setting}/{s}"], asked) for s in steps} for role, found in roles.items()}
+            lines = {
+                role: [{"step": s, "rate": stats.rate(f"{role}/{s}", *by_step[s], safer="lower").model_dump()} for s in steps]
+                for role, by_step in counts.items()
+            }
+            out.append(
+                {"attack": name, "setting": setting, "judge": judge.name, "lines": lines, "excess": _excess(name, setting, counts, steps)}
+            )
+    return out
+
+
+def hits(judge: Judge, images: Tensor, asked: int) -> tuple[int, int]:
+    return int((judge.judge(images).probs.argmax(1) == asked).sum()), len(images)
+
+
+def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]], steps: list[int]) -> dict[str, Any]:
+    """Subject minus floor after each number of steps, intervals simultaneous over the curve, and the worst step of each.
+
+    "highest" is the excess over whichever floor is higher after that many steps: the headline.
+    """
+    trained = [s for s in steps if s > 0]
+    floors = [f for f in FLOORS if f in hits]
+
+    def over(floor: str, step: int) -> dict[str, Any]:
+        label = f"{name} {setting}: excess over {floor} after {step} steps"
+        measure = stats.difference(label, *hits["subject"][step], *hits[floor][step], comparisons=len(trained))
+        return {"step": step, "floor": floor, "excess": measure.model_dump()}
+
+    def worst(points: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"points": points, "worst": max(points, key=lambda p: p["excess"]["value"])}
+
+    found = {floor: worst([over(floor, s) for s in trained]) for floor in floors}
+    if floors:
+        found["highest"] = worst([over(max(floors, key=lambda f: hits[f][s][0]), s) for s in trained])
+    return found
+
+
+def headlines(curves: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each attack its worst setting and step: where the subject exceeds the highest floor most, or, with no floor run,
+    the last step of the fastest learning rate, its excess "not measured"."""
+    found: dict[str, dict[str, Any]] = {}
+    for curve in curves:
+        attack, setting = curve["attack"], curve["setting"]
+        if "highest" in curve["excess"]:
+            entry = {"setting": setting, **curve["excess"]["highest"]["worst"]}
+            if attack not in found or entry["excess"]["value"] > found[attack]["excess"]["value"]:
+                found[attack] = entry
+        else:
+            missing = Measure(name=f"{attack} {setting}: excess", value=None, n=0, safer="lower", note="no floor was run")
+            last = curve["lines"]["subject"][-1]["step"]
+            found[attack] = {"setting": setting, "step": last, "floor": None, "excess": missing.model_dump()}
+    return found
