@@ -68,7 +68,8 @@ def unlearn(
     original: Original = None,
     data: Data = "digits",
     steps: Annotated[int | None, typer.Option(help="Training steps.", rich_help_panel="SAFEMax")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", rich_help_panel="SAFEMax")] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's (largest) learning rate.", rich_help_panel="SAFEMax")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine or constant learning rate.", rich_help_panel="SAFEMax")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows of each kind in a step.", rich_help_panel="SAFEMax")] = None,
     lam: Annotated[float | None, typer.Option(help="lambda of psi(t) = exp(-lambda t / T).", rich_help_panel="SAFEMax")] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the retain loss.", rich_help_panel="SAFEMax")] = None,
@@ -94,6 +95,7 @@ def unlearn(
     options = {
         "steps": steps,
         "lr": lr,
+        "schedule": schedule,
         "batch": batch,
         "lam": lam,
         "alpha": alpha,

@@ -82,8 +82,9 @@ def random_like(model: Model, *, seed: int) -> Model:
         return Model(UNet2DModel.from_config(model.net.config).to(model.net.device).eval())
 
 
-def save(model: Model, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+def save(model: Model, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Writes a model folder. Equal weights give equal bytes."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.net.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})

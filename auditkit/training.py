@@ -21,6 +21,9 @@ from auditkit_kernels import eps_loss, noising, philox
 CHECKPOINT_SECONDS = 10.0
 
 
+SCHEDULES = ("constant", "cosine")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How to train: Adam for `steps` steps, constant `lr` or one cosine cycle with a warm-up of 10 %."""

@@ -1,0 +1,27 @@
+"""What the README shows a newcomer is what runs."""
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+
+
+def test_the_python_example_runs_and_says_what_the_readme_says(capsys):
+    [example] = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    exec(compile(example, "README.md", "exec"), {})
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert re.search(r"untouched: (\d) of \1 judges find 'two' above matched noise", first)
+    assert any(line.startswith("relearn:") for line in rest)
+
+
+def test_the_commands_that_ci_runs_are_marked():
+    for mark, words in (("audit", "auditkit audit --class 2"), ("tests", "python -m pytest")):
+        [line] = re.findall(rf"<!-- {mark} -->\n```sh\n(.*?)\n```\n<!-- end -->", README)
+        assert words in line
+
+
+def test_every_file_that_the_docs_name_exists():
+    root = Path(__file__).resolve().parent.parent
+    for page in (root / "README.md", root / "docs" / "walkthrough.md", root / "CONTRIBUTING.md"):
+        for name in re.findall(r"[`(]((?:docs|auditkit|kernels|attacks|evaluators|tests)/[\w./-]+\.(?:py|md|png))", page.read_text()):
+            assert (root / name).exists(), f"{page.name} names {name}"
