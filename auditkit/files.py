@@ -40,10 +40,10 @@ def check_safetensors(path: Path) -> Path:
     size = regular(path, f"{path} does not exist: weights must be a safetensors file").stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
-        if head[:2] in (b"PK", b"\x80\x02") or head[:1] == b"\x80":
-            raise UserError(f"{path} is a pickle, wanted safetensors: pickles can run code and are never opened")
         length = int.from_bytes(head, "little")
         if len(head) < 8 or length > MAX_HEADER or length > size - 8:
+            if head[:2] == b"PK" or head[:1] == b"\x80":  # a zip as torch.save writes it, or a bare pickle
+                raise UserError(f"{path} is a pickle, wanted safetensors: pickles can run code and are never opened")
             raise UserError(f"{path} is truncated or no safetensors file: {size} bytes, its header claims {length}")
         try:
             header = json.loads(file.read(length))
@@ -51,7 +51,7 @@ def check_safetensors(path: Path) -> Path:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise UserError(f"{path} has a broken safetensors header: {error}") from error
     if not isinstance(end, int) or 8 + length + end != size:
-        raise UserError(f"{path} is truncated or altered: {size} bytes, its header needs {8 + length + end}")
+        raise UserError(f"{path} is truncated or altered: {size} bytes, where its header speaks of {end} after the first {8 + length}")
     return path
 
 

@@ -89,6 +89,7 @@ def _evaluation(record: dict[str, Any]) -> None:
     caption += f"\nattacks are shown where the subject exceeds its highest floor most: {when}" if when else ""
     title = f"{escape(record['subject'])}: % of images judged class {record['class']}, 95 % interval below"
     terminal.table(title, ["images", "n", *judges], rows, sections=tuple(sections), caption=caption)
+    _classic(record)
     for role, why in record["missing"].items():
         terminal.say(f"- {role}: {why}")
     for sentence in record["sentences"]:
@@ -102,6 +103,27 @@ def _evaluation(record: dict[str, Any]) -> None:
     terminal.err.print("[bold]In short[/]")
     for line in record["in_short"]:
         terminal.say(f"- {line}")
+
+
+def _classic(record: dict[str, Any]) -> None:
+    """The field's two numbers, UA and H, each next to the same judge's on noise from the same seeds."""
+    subject = {r["judge"]: r for r in record["sets"][0]["readings"]}
+    rows = []
+    for card in record["cards"]:
+        ours, noise = subject[card["judge"]], card["noise"].get("eps=0", card["noise"]["histogram"])
+        row = [_cell(ours["ua"]), _cell(noise["ua"])]
+        row += [_nats(ours["entropy"]), _nats(noise["entropy"]), _cell(ours["entropy_share"]), _cell(noise["entropy_share"])]
+        rows.append((card["judge"], *row))
+    columns = ["judge", "UA %", "of noise", "H nats", "of noise", "H/ln K %", "of noise"]
+    n = record["sets"][0]["readings"][0]["n"]
+    title = f"the field's numbers for class {record['class']}, n = {n}: UA = 1 - rate, H = mean entropy per image, beside the noise's"
+    terminal.table(title, columns, rows)
+
+
+def _nats(measure: dict[str, Any]) -> str:
+    if measure["value"] is None:
+        return "not mea-\nsured"
+    return f"{measure['value']:.2f}\n[dim]{measure['low']:.2f}-{measure['high']:.2f}[/dim]"
 
 
 def _curve(curve: dict[str, Any]) -> None:

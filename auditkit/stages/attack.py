@@ -48,7 +48,7 @@ def attack(
         if role != "gate"  # past the gate lies the original: its run serves both
     ]
     side_by_side(calls, f"attack {name} on {len(calls)} models", console)
-    return index(name, case, dataset, budget, seed, console, {"model": model or case.subject.name, "original": original})
+    return index(name, case, dataset, budget, seed, console, {"model": case.subject.spec, "original": case.original.spec if case.original else None})
 
 
 @dataclass(frozen=True)

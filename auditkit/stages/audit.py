@@ -59,7 +59,7 @@ def audit(
     else:
         case = find_case(model, original, data_name, classes)
     side_by_side(_cells(case.roles(dataset), case.classes, budgets, common), "attacking", console)
-    given: dict[str, Any] = {"model": model or case.subject.name, "original": original}
+    given: dict[str, Any] = {"model": case.subject.spec, "original": case.original.spec if case.original else None}
     for name in ATTACKS:
         index(name, case, dataset, budgets[name], seed, console, given)
     counts = asdict(make_params(Counts, settings.get("evaluate", {})))

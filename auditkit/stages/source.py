@@ -32,9 +32,9 @@ class Source:
         return replace(model, gate=self.gate) if self.gate else model
 
     @property
-    def is_pristine(self) -> bool:
-        """No gate added and no weights replaced on loading."""
-        return not self.random and not self.gate
+    def spec(self) -> str:
+        """What `--model` would have to say to mean this model again, from any working directory."""
+        return self.name if (self.folder.parent / rundir.RESULT).exists() else str(self.folder)
 
 
 def bundled(data: str, without: int | None = None) -> Source | None:
