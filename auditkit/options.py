@@ -37,7 +37,7 @@ def parse_classes(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
-        return tuple(sorted(int(part) for part in text.split(",")))
+        return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--class takes a class number like 2, or several like 2,5; got {text!r}") from None
 

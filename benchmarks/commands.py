@@ -1,6 +1,6 @@
 """The bars on the commands: wall time and peak memory of each, in fresh folders, one after the other on an idle machine.
 
-    python benchmarks/commands.py docs/results/commands-cpu.json
+python benchmarks/commands.py docs/results/commands-cpu.json
 """
 
 import json
@@ -52,7 +52,9 @@ def main(out: Path) -> None:
                 taken, peak = measure(commands[-1], folder)
                 seconds.append(round(taken, 2))
                 memory.append(round(peak))
-        rows.append({"command": name, "bar_seconds": bar, "seconds": seconds, "median": sorted(seconds)[len(seconds) // 2], "peak_mb": max(memory)})
+        rows.append(
+            {"command": name, "bar_seconds": bar, "seconds": seconds, "median": sorted(seconds)[len(seconds) // 2], "peak_mb": max(memory)}
+        )
         print(rows[-1], flush=True)
     record = {"commit": provenance.commit(), "machine": provenance.machine(), "versions": provenance.versions(), "commands": rows}
     out.write_text(json.dumps(record, indent=1) + "\n")

@@ -31,16 +31,16 @@ def images(model: Any, label: int, n: int) -> torch.Tensor:
     return sampling.sample(model, torch.full((n,), label), sampling.Sampler(), seed=key_of(SAMPLE_SEED, label))
 
 
-def original() -> dict[str, list[int]]:
-    """Per judge and class: hits of 200 images of the bundled original."""
+def original() -> dict[str, dict[int, Any]]:
+    """Per judge and class: which of 200 images of the bundled original it judges right."""
     cell._prepare()
     digits, base = data.load("digits"), source.bundled("digits").load()
     panel = auditkit_evaluators.build(("ensemble", "clip"), digits)
     found = {k: images(base, k, RETAIN_N) for k in range(10)}
-    return {j.name: [int((j.judge(found[k]).probs.argmax(1) == k).sum()) for k in range(10)] for j in panel}
+    return {j.name: {k: j.judge(found[k]).probs.argmax(1) == k for k in range(10)} for j in panel}
 
 
-def one(forget: int, seed: int, base_hits: dict[str, list[int]]) -> dict[str, Any]:
+def one(forget: int, seed: int, base_hits: dict[str, dict[int, Any]]) -> dict[str, Any]:
     """Every judge's numbers for one unlearned model."""
     cell._prepare()
     digits, base = data.load("digits"), source.bundled("digits").load()
@@ -58,9 +58,8 @@ def one(forget: int, seed: int, base_hits: dict[str, list[int]]) -> dict[str, An
         card = examine.card(judge, digits, forget, forms)
         reading = examine.read(judge, subject, forget, "subject", digits.classes)
         over = examine.excess(reading, card)
-        ours = sum(int((judge.judge(found[k]).probs.argmax(1) == k).sum()) for k in kept)
-        theirs = sum(base_hits[judge.name][k] for k in kept)
-        total = RETAIN_N * len(kept)
+        ours = np.concatenate([judge.judge(found[k]).probs.argmax(1) == k for k in kept])
+        theirs = np.concatenate([base_hits[judge.name][k] for k in kept])
         rows[judge.name] = {
             "rate": reading.hit.model_dump(),
             "entropy_nats": reading.entropy.model_dump(),
@@ -68,7 +67,7 @@ def one(forget: int, seed: int, base_hits: dict[str, list[int]]) -> dict[str, An
             "sink": card.sink,
             "sink_share": card.sink_share.model_dump(),
             "above_noise": over.model_dump(),
-            "retained_change": stats.difference("change", ours, total, theirs, total, safer="higher").model_dump(),
+            "retained_change": stats.paired_difference("change", ours, theirs, safer="higher").model_dump(),
         }
     saturated = ((subject == 0) | (subject == 255)).float().mean().item()
     return {"class": forget, "seed": seed, "train_seconds": round(seconds, 1), "saturated": round(saturated, 4), "judges": rows}

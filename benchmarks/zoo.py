@@ -1,19 +1,19 @@
 """The card of the bundled digits models: how good, per class and judge, on n = 200 generated images a class.
 
-    python benchmarks/zoo.py        # writes auditkit/zoo/README.md and docs/results/zoo-digits.json
+python benchmarks/zoo.py        # writes auditkit/zoo/README.md and docs/results/zoo-digits.json
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-import auditkit_evaluators
 import torch
-from auditkit_evaluators import stats
 
+import auditkit_evaluators
 from auditkit import data, models, provenance, sampling
 from auditkit.stages import source
 from auditkit.stages.sample import key_of
+from auditkit_evaluators import stats
 
 N, SEED, BAR = 200, 11, -0.05
 JUDGES = ("svc", "knn", "cnn-a")
@@ -52,7 +52,9 @@ def main() -> None:
         model = floor.load()
         kept = sum(hits(panel["svc"], generated(model, c), c) for c in range(10) if c != k)
         own = hits(panel["svc"], generated(model, k), k)
-        without.append({"class": k, "retained": stats.rate("retained", kept, 9 * N).model_dump(), "own": stats.rate("own", own, N).model_dump()})
+        without.append(
+            {"class": k, "retained": stats.rate("retained", kept, 9 * N).model_dump(), "own": stats.rate("own", own, N).model_dump()}
+        )
     record = {
         "commit": provenance.commit(),
         "versions": provenance.versions(),

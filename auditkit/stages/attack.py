@@ -48,12 +48,14 @@ def attack(
         if role != "gate"  # past the gate lies the original: its run serves both
     ]
     side_by_side(calls, f"attack {name} on {len(calls)} models", console)
-    return index(name, case, dataset, budget, seed, console, {"model": case.subject.spec, "original": case.original.spec if case.original else None})
+    return index(
+        name, case, dataset, budget, seed, console, {"model": case.subject.spec, "original": case.original.spec if case.original else None}
+    )
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is under audit: the subject, its original (or None) and the forgotten classes."""
+    """What is under audit: the subject, its original (or None) and the forgotten classes, the one in question first."""
 
     subject: source.Source
     original: source.Source | None
@@ -76,6 +78,8 @@ class Case:
         if "retrained" not in roles:
             words = ",".join(map(str, self.classes))
             reasons["retrained"] = f"not measured: no model retrained without class {words} (auditkit retrain --class {words})"
+        for also in self.classes[1:]:
+            reasons[f"class {also}"] = f"forgotten too, not looked at here (--class {also})"
         return reasons
 
 
@@ -90,10 +94,12 @@ def find_case(model: str | None, original: str | None, data_name: str, classes: 
     else:
         subject = source.named(model, "subject")
         run = rundir.read(subject.folder.parent) if (subject.folder.parent / rundir.RESULT).exists() else None
-    if classes is None:
-        if run is None or not run.request.classes:
-            raise UserError(f"--class is needed: {subject.name} does not say which class was forgotten")
-        classes = run.request.classes
+    forgotten = run.request.classes if run else ()
+    if not classes and not forgotten:
+        raise UserError(f"--class is needed: {subject.name} does not say which class was forgotten")
+    classes = classes or forgotten
+    data.load(data_name).check_classes(classes)
+    classes += tuple(c for c in forgotten if c not in classes)  # none of them is a retained class
     data.load(data_name).check_classes(classes)
     if original:
         return Case(subject, source.named(original, "original"), classes)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 import auditkit_evaluators
@@ -221,17 +222,18 @@ def _read(judge: Judge, shown: Shown, asked: int, dataset: data.Dataset) -> exam
 
 
 def _retained(panel: list[Judge], case: Case, dataset: data.Dataset, images: dict[str, dict[str, Tensor]]) -> list[Measure]:
-    """How often each judge sees the asked class in the retained ones: original, subject, and the change."""
+    """How often each judge sees the asked class in the retained ones: original, subject, and the change, image by image
+    (both were drawn from the same seeds)."""
     found = []
     kept = [int(c) for c in dataset.others(case.classes)]
+    roles = [r for r in ("original", "subject") if r in images]
     for judge in panel:
-        counts = {}
-        for role in (r for r in ("original", "subject") if r in images):
-            pairs = [curves.hits(judge, images[role][f"class/{c}"], c) for c in kept]
-            counts[role] = sum(h for h, _ in pairs), sum(m for _, m in pairs)
-            found.append(stats.rate(f"{judge.name}: retained classes, {role}", *counts[role], safer="higher"))
-        if len(counts) == 2:
-            found.append(
-                stats.difference(f"{judge.name}: change of retained classes", *counts["subject"], *counts["original"], safer="higher")
+        right = {r: np.concatenate([judge.judge(images[r][f"class/{c}"]).probs.argmax(1) == c for c in kept]) for r in roles}
+        for role, hit in right.items():
+            found.append(stats.rate(f"{judge.name}: retained classes, {role}", int(hit.sum()), len(hit), safer="higher"))
+        if len(right) == 2:
+            change = stats.paired_difference(
+                f"{judge.name}: change of retained classes", right["subject"], right["original"], safer="higher"
             )
+            found.append(change)
     return found

@@ -109,7 +109,7 @@ def retrained(original: Source | None, data: str, data_sha: str, forget: tuple[i
     for path in rundir.listing():
         if path.name.startswith("retrain-") and (path / rundir.RESULT).exists():
             run = rundir.read(path, check=False)
-            fits = run.request.classes == forget and run.request.data == data_sha
+            fits = set(run.request.classes) == set(forget) and run.request.data == data_sha
             if fits and original is not None and run.request.parents.get("original") == original.digest:
                 return of_run(rundir.read(path), "retrained")
     base = bundled(data)

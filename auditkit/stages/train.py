@@ -46,7 +46,7 @@ def unlearn(
 ) -> rundir.Run:
     """Unlearns `classes` from the original with a method; the run holds the model folder."""
     choose("method", method, METHODS)
-    dataset = data.load(data_name)
+    dataset, classes = data.load(data_name), tuple(sorted(classes))
     dataset.check_classes(classes)
     module = importlib.import_module(METHODS[method])
     fitted = make_params(module.Params, params or {})
