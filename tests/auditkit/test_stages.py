@@ -183,3 +183,16 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(sent, code, tmp_path, 
     monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "whole"))
     assert stages.unlearn("safemax", (2,), params=params).digest == resumed.digest
     assert torch.get_num_threads() == 1
+
+
+def test_of_several_forgotten_classes_one_is_in_question_and_none_is_retained():
+    stages.unlearn("safemax", (5, 2), params={"steps": 2, "batch": 4})
+    assert rundir.pointed("latest-model").request.classes == (2, 5)
+    first, other = find_case(None, None, "digits", None), find_case(None, None, "digits", (5,))
+    assert (first.classes, other.classes) == ((2, 5), (5, 2))
+    done = stages.evaluate(("ensemble",), classes=(5,), n=10, retain_n=2)
+    evaluation = done.read_json("evaluation.json")
+    assert evaluation["class"] == 5
+    assert "class 2" in evaluation["missing"]
+    retained = next(m for m in evaluation["retained"] if "change" in m["name"])
+    assert retained["n"] == 8 * 2
