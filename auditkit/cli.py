@@ -1,6 +1,7 @@
 """The command line: parse, call one stage, print the run. Nothing heavy is imported before a command runs."""
 
 import os
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -45,10 +46,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # Typer turns the one into the other
         terminal.say("interrupted; run the same command again and it goes on where it stopped")
-        return 130
-    except typer.Abort:
         return 130
     except typer.TyperException as error:
         terminal.fail("error", error.format_message())
@@ -59,6 +58,11 @@ def run(arguments: list[str] | None = None) -> int:
         mistake = isinstance(error, UserError)
         terminal.fail("error" if mistake else "failed", str(error))
         return 2 if mistake else 1
+    except Exception as error:  # one line for a bug too; what was computed is kept
+        if os.environ.get("AUDITKIT_DEBUG"):
+            raise
+        terminal.fail("bug", f"{type(error).__name__}: {error} (AUDITKIT_DEBUG=1 shows where)")
+        return 1
 
 
 @app.command()
@@ -111,19 +115,23 @@ def unlearn(
     if dry_run:
         return dry("unlearn", as_json, stages.plan_unlearn(method, forget, data_name=data, original=original, params=params))
     done = stages.unlearn(method, forget, data_name=data, original=original, params=params, seed=seed, console=shown)
-    shown.say(
-        f"{method} on class {','.join(map(str, forget))}: {done.result.details.get('steps')} steps, {done.result.seconds:.1f} s, EMA off"
-    )
+    details, names = done.result.details, ",".join(map(str, forget))
+    ema = "averaged weights (EMA)" if details["ema"] else "raw weights, EMA off"
+    shown.say(f"{method} on class {names}: {details['steps']} steps, {done.result.seconds:.1f} s, {ema}")
     finish(done, as_json, {"details": done.result.details})
 
 
 @app.command()
-def pretrain(data: Data = "digits", seed: Seed = 0, set_: Set = None, as_json: Json = False, no_wait: NoWait = False) -> None:
+def pretrain(
+    data: Data = "digits", seed: Seed = 0, set_: Set = None, as_json: Json = False, dry_run: DryRun = False, no_wait: NoWait = False
+) -> None:
     """Train a base denoiser from scratch (the bundled digits model was made so)."""
     shown = console(no_wait=no_wait)
     params = collect("pretrain", "auditkit.unlearn.retrain", "Params", set_)
     from auditkit import stages
 
+    if dry_run:
+        return dry("pretrain", as_json, stages.plan_pretrain(data, params))
     finish(stages.pretrain(data, params=params, seed=seed, console=shown), as_json)
 
 
@@ -135,6 +143,7 @@ def retrain(
     seed: Seed = 0,
     set_: Set = None,
     as_json: Json = False,
+    dry_run: DryRun = False,
     no_wait: NoWait = False,
 ) -> None:
     """Train from scratch without a class: the floor that every relearning attack needs."""
@@ -143,6 +152,8 @@ def retrain(
     params = collect("retrain", "auditkit.unlearn.retrain", "Params", set_)
     from auditkit import stages
 
+    if dry_run:
+        return dry("retrain", as_json, stages.plan_unlearn("retrain", forget, data_name=data, original=original, params=params))
     finish(stages.retrain(forget, data_name=data, original=original, params=params, seed=seed, console=shown), as_json)
 
 
@@ -152,23 +163,29 @@ def sample(
     n: Annotated[int, typer.Option("-n", min=1, help="Images of each class.")] = 64,
     model: Model = None,
     data: Data = "digits",
-    sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
-    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 25,
-    eta: Annotated[float, typer.Option(help="DDIM's eta.")] = 0.0,
-    guidance: Annotated[float, typer.Option(help="w in (1+w) eps_c - w eps_null.")] = 1.0,
+    sampler: Annotated[str | None, typer.Option(help="ddim (default) or ddpm.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps (25).")] = None,
+    eta: Annotated[float | None, typer.Option(help="DDIM's eta (0).")] = None,
+    guidance: Annotated[float | None, typer.Option(help="w in (1+w) eps_c - w eps_null (1).")] = None,
     seed: Seed = 0,
+    set_: Set = None,
     as_json: Json = False,
+    dry_run: DryRun = False,
     no_wait: NoWait = False,
 ) -> None:
     """Sample a model: a PNG grid and the images as one file."""
     chosen = needed(classes)
     shown = console(no_wait=no_wait)
+    params = collect("sample", "auditkit.sampling", "Sampler", set_, kind=sampler, steps=steps, eta=eta, guidance=guidance)
     from auditkit import sampling, stages
     from auditkit.stages import source
+    from auditkit.stages.train import make_params
 
-    who = source.chosen(model, data)
-    how = sampling.Sampler(kind=sampler, steps=steps, eta=eta, guidance=guidance)
-    done = stages.sample(who, dict.fromkeys(chosen, n), data_name=data, sampler=how, seed=seed, console=shown)
+    how = make_params(sampling.Sampler, params)
+    who, counts = source.chosen(model, data), dict.fromkeys(chosen, n)
+    if dry_run:
+        return dry("sample", as_json, stages.plan_sample(who, counts, data_name=data, sampler=how))
+    done = stages.sample(who, counts, data_name=data, sampler=how, seed=seed, console=shown)
     shown.say(f"{n} images of each of {len(chosen)} classes from {who.name}: {done.path / 'grid.png'}")
     finish(done, as_json)
 
@@ -215,10 +232,11 @@ def evaluate(
     original: Original = None,
     data: Data = "digits",
     classes: Classes = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Images of the forgotten class.")] = 500,
-    retain_n: Annotated[int, typer.Option(min=1, help="Images of each retained class.")] = 50,
+    n: Annotated[int | None, typer.Option("-n", help="Images of the forgotten class (500).")] = None,
+    retain_n: Annotated[int | None, typer.Option(help="Images of each retained class (50).")] = None,
     clip_model: Annotated[str | None, typer.Option(metavar="MODEL", help="ViT-B-32:openai, local-dir:PATH or hf-hub:NAME.")] = None,
     seed: Seed = 0,
+    set_: Set = None,
     as_json: Json = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
@@ -231,9 +249,13 @@ def evaluate(
     names = tuple(choose("judge", name.strip(), JUDGES) for name in judges.split(","))
     forget = parse_classes(classes)
     shown = console(no_wait=no_wait, jobs=jobs)
+    params = collect("evaluate", "auditkit.stages.evaluate", "Counts", set_, n=n, retain_n=retain_n)
     from auditkit import show, stages
+    from auditkit.stages.evaluate import Counts
+    from auditkit.stages.train import make_params
 
-    arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "classes": forget, "n": n, "retain_n": retain_n}
+    counts = asdict(make_params(Counts, params))
+    arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "classes": forget, **counts}
     if dry_run:
         dry("evaluate", as_json, stages.plan_evaluate(**arguments))
         return 0
@@ -252,7 +274,7 @@ def audit(
     data: Data = "digits",
     judges: Annotated[str, typer.Option("--judges", help="Judges, separated by commas.")] = "ensemble,clip",
     clip_model: Annotated[str | None, typer.Option(metavar="MODEL", help="ViT-B-32:openai, local-dir:PATH or hf-hub:NAME.")] = None,
-    method: Annotated[str, typer.Option("--method", help="Used when no --model is given.")] = "safemax",
+    method: Annotated[str | None, typer.Option("--method", help="safemax (default), gate or retrain; not with --model.")] = None,
     seed: Seed = 0,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="COMMAND.NAME=VALUE", help="A setting of one command: relearn.steps=50.")
@@ -268,8 +290,10 @@ def audit(
     from auditkit_evaluators import JUDGES
 
     names = tuple(choose("judge", name.strip(), JUDGES) for name in judges.split(","))
-    choose("method", method, METHODS)
-    forget = parse_classes(classes) if model else needed(classes)
+    if model is not None and (method or any(text.startswith("unlearn.") for text in set_ or [])):
+        raise UserError("--model takes a model that is unlearned already: leave out --method and --set unlearn.*")
+    method = choose("method", method or "safemax", METHODS)
+    forget = parse_classes(classes) if model is not None else needed(classes)
     shown = console(no_wait=no_wait, jobs=jobs)
     from auditkit import show, stages
 

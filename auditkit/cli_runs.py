@@ -13,6 +13,7 @@ runs = typer.Typer(help="List, show and delete runs.", no_args_is_help=True)
 def verify(
     run_name: Annotated[str, typer.Argument(metavar="RUN")],
     digest: Annotated[str | None, typer.Option(help="The digest that you were given.")] = None,
+    as_json: Json = False,
 ) -> int:
     """Hash every file of a run again, and compare its digest with the one that you were given."""
     from auditkit import rundir, terminal
@@ -21,7 +22,10 @@ def verify(
     if digest is not None and digest != found.digest:
         terminal.fail("failed", f"{found.name} has digest {found.digest}, not {digest}")
         return 1
-    print(f"{found.path}  {found.digest}  {len(found.result.files)} files unchanged")
+    if as_json:
+        print(json.dumps({"run": str(found.path), "digest": found.digest, "files": len(found.result.files)}))
+    else:
+        print(f"{found.path}  {found.digest}  {len(found.result.files)} files unchanged")
     return 0
 
 

@@ -28,7 +28,7 @@ def read_json(path: Path, missing: str | None = None) -> dict[str, Any]:
         raise UserError(f"{path} is larger than {MAX_JSON >> 20} MiB; it cannot be one of ours")
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds {type(value).__name__}, wanted a JSON object")

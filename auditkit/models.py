@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from auditkit import files
 from auditkit.errors import UserError
 
+MAX_SIDE = 4096  # pixels
 WEIGHTS, CONFIG, GATE = "diffusion_pytorch_model.safetensors", "config.json", "gate.json"
 
 # The smallest of seven that passed both bars on digits (docs/decisions/0003-digits-model.md): two levels of 16 channels,
@@ -102,19 +103,51 @@ def load(folder: Path) -> Model:
             f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds)"
         )
     weights = files.check_safetensors(folder / WEIGHTS)
+    _check_sizes(config, folder / CONFIG)
     try:
-        net = UNet2DModel.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+        with torch.device("meta"):  # shapes alone: a config that asks for terabytes costs nothing
+            net = UNet2DModel.from_config({k: v for k, v in config.items() if not k.startswith("_")})
         tensors = {name: t.float() for name, t in load_file(weights).items()}
-        net.load_state_dict(tensors)
-    except (RuntimeError, TypeError, ValueError, KeyError, SafetensorError) as error:
+        net.load_state_dict(tensors, assign=True)
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError, ArithmeticError, SafetensorError) as error:
         raise UserError(f"{weights} does not fit {folder / CONFIG}: {str(error).splitlines()[0]}") from error
+    for parameter in net.parameters():
+        parameter.requires_grad_(True)
     bad = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
     if bad:
         raise UserError(f"{weights} holds NaN or infinity in {bad[0]}: this model has diverged and cannot be audited")
-    gate: tuple[int, ...] = ()
-    if (folder / GATE).exists():
-        gate = tuple(int(k) for k in files.read_json(folder / GATE, "the gate cannot be read").get("classes", ()))
-    return Model(net.eval(), gate)
+    return Model(net.eval(), _read_gate(folder / GATE, int(config["num_class_embeds"]) - 1))
+
+
+def _check_sizes(config: dict[str, Any], path: Path) -> None:
+    """Raises UserError for numbers in a config that no image model has."""
+
+    def whole(value: Any, least: int, most: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+    size, widths = config.get("sample_size"), config.get("block_out_channels")
+    sides = size if isinstance(size, list) and len(size) == 2 else [size, size]
+    checks = {
+        "sample_size": all(whole(side, 1, MAX_SIDE) for side in sides),
+        "in_channels": whole(config.get("in_channels"), 1, 64),
+        "num_class_embeds": whole(config.get("num_class_embeds"), 2, 10**6),
+        "norm_num_groups": whole(config.get("norm_num_groups", 32), 1, 4096),
+        "layers_per_block": whole(config.get("layers_per_block", 2), 1, 64),
+        "block_out_channels": isinstance(widths, list) and 0 < len(widths) <= 16 and all(whole(w, 1, 16384) for w in widths),
+    }
+    for name, good in checks.items():
+        if not good:
+            raise UserError(f"{path} has {name} = {config.get(name)!r}, which is no size of an image model")
+
+
+def _read_gate(path: Path, classes: int) -> tuple[int, ...]:
+    """The gated classes, none where there is no gate. Raises UserError for a file that does not list classes."""
+    if not path.exists():
+        return ()
+    listed = files.read_json(path).get("classes")
+    if not isinstance(listed, list) or not all(isinstance(k, int) and 0 <= k < classes for k in listed):
+        raise UserError(f'{path} must hold {{"classes": [...]}} with classes 0 to {classes - 1}, got {listed!r}')
+    return tuple(listed)
 
 
 def sha256(folder: Path) -> str:

@@ -70,9 +70,9 @@ def finish(done: Any, as_json: bool, record: dict[str, Any] | None = None) -> No
         print(f"digest {done.digest}")
 
 
-def collect(command: str, module: str, kind: str, given: list[str] | None, **options: Any) -> dict[str, Any]:
-    """The settings of a command, known names taken from the fields of `module.kind`."""
-    fields = getattr(importlib.import_module(module), kind).__dataclass_fields__
+def collect(command: str, module: str, settings_class: str, given: list[str] | None, **options: Any) -> dict[str, Any]:
+    """The settings of a command, known names taken from the fields of `module.settings_class`."""
+    fields = getattr(importlib.import_module(module), settings_class).__dataclass_fields__
     return settings.gather(command, fields, given or [], options, COMMANDS)
 
 

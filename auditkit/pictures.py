@@ -43,7 +43,7 @@ def grid(rows: list[tuple[str, Tensor]], title: str = "") -> bytes:
     for spine in axes.spines.values():
         spine.set_visible(False)
     if title:
-        figure.text(0.1 / size[0], 1 - 0.28 / size[1], title, fontsize=10, weight="bold")
+        figure.text(0.1 / size[0], 1 - 0.28 / size[1], title, fontsize=10, weight="bold", parse_math=False)
     return _png(figure)
 
 

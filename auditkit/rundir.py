@@ -23,10 +23,10 @@ from auditkit import files, provenance
 from auditkit.errors import RunError, UserError
 from auditkit.results import Record, canonical, sha256
 
-REQUEST, RESULT, CHECKPOINT, LOCK = "run.json", "result.json", "checkpoint.safetensors", ".lock"
+REQUEST, RESULT, CHECKPOINT, LOCKS = "run.json", "result.json", "checkpoint.safetensors", ".locks"
 NAME = re.compile(r"[a-z0-9-]{1,80}")
 POINTERS = ("latest", "latest-model")
-UNSEALED = (RESULT, CHECKPOINT, LOCK)
+UNSEALED = (RESULT, CHECKPOINT)
 
 
 class Request(Record):
@@ -135,9 +135,7 @@ def lock(request: Request, *, wait: bool = True, say: Callable[[str], None] = la
     A run that another process holds is waited for, or with `wait=False` refused. Raises RunError when a finished run
     has been altered since.
     """
-    path = root() / request.name
-    path.mkdir(parents=True, exist_ok=True)
-    guard = FileLock(path / LOCK)
+    path, guard = root() / request.name, _guard(request.name)
     try:
         guard.acquire(timeout=0)
     except Timeout:
@@ -149,6 +147,7 @@ def lock(request: Request, *, wait: bool = True, say: Callable[[str], None] = la
         if (path / RESULT).exists():
             yield read(path)
         else:
+            _clear(path)
             files.write(path / REQUEST, json.dumps(request.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
             try:
                 yield Open(path, request)
@@ -158,6 +157,43 @@ def lock(request: Request, *, wait: bool = True, say: Callable[[str], None] = la
                 raise
     finally:
         guard.release()
+
+
+def _guard(name: str) -> FileLock:
+    """The lock of a run. It lies beside the runs: a lock inside a folder that may be deleted guards nothing."""
+    if root().exists() and not root().is_dir():
+        raise UserError(f"{root()} is no folder: set AUDITKIT_RUNS to the folder that is to hold the runs")
+    (root() / LOCKS).mkdir(parents=True, exist_ok=True)
+    return FileLock(root() / LOCKS / name)
+
+
+def _clear(path: Path) -> None:
+    """Leaves nothing but the checkpoint of an unfinished run: what is sealed was all written by the try that seals it."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a symbolic link; runs hold none")
+    path.mkdir(exist_ok=True)
+    for entry in path.iterdir():
+        if entry.name != CHECKPOINT or entry.is_symlink():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def known(name: str) -> Run | None:
+    """The finished run of that name, or None where it is gone, unfinished or unreadable. Its files are not hashed again."""
+    path = root() / name
+    if not NAME.fullmatch(name) or path.is_symlink() or not (path / RESULT).exists():
+        return None
+    try:
+        return read(path, check=False)
+    except (RunError, UserError):
+        return None
+
+
+def finished(*stages: str) -> Iterator[Run]:
+    """Every readable finished run whose name starts with one of `stages`; one that is damaged stops nothing."""
+    for path in listing():
+        run = known(path.name) if path.name.startswith(stages) else None
+        if run is not None:
+            yield run
 
 
 def find(name: str | Path) -> Run:
@@ -220,7 +256,12 @@ def point(pointer: str, run: Run) -> None:
 def pointed(pointer: str) -> Run | None:
     """The run that `latest` or `latest-model` names, or None before any."""
     path = root() / pointer
-    return find(path.read_text().strip()) if path.is_file() and not path.is_symlink() else None
+    if not path.is_file() or path.is_symlink():
+        return None
+    try:
+        return find(path.read_text().strip())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no pointer of ours: delete it") from error
 
 
 def listing() -> list[Path]:
@@ -235,12 +276,12 @@ def remove(name: str) -> int:
     if not NAME.fullmatch(name) or path.is_symlink() or not (path / REQUEST).exists():
         raise UserError(f"there is no run {name!r}; see auditkit runs list")
     try:
-        with FileLock(path / LOCK, timeout=0):
+        with _guard(name).acquire(timeout=0):
             size = size_of(path)
             (path / RESULT).unlink(missing_ok=True)  # first, so that a kill half-way leaves an unfinished run, not an altered one
+            shutil.rmtree(path)
     except Timeout:
         raise UserError(f"{name} is being computed by another process; end that first") from None
-    shutil.rmtree(path)
     for pointer in POINTERS:
         file = root() / pointer
         if file.is_file() and file.read_text().strip() == name:

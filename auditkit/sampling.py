@@ -4,6 +4,7 @@ Image i depends on (seed, i) alone: noise is keyed by the image's index, so batc
 change it (beyond float32 rounding in the network, at most a few 1e-6 before the last rounding to 8 bits).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,6 +40,10 @@ class Sampler:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"unknown sampler {self.kind!r}; known: {', '.join(KINDS)}")
+        if not math.isfinite(self.guidance) or not 0 <= self.eta <= 1:
+            raise UserError(f"guidance must be a number and eta lie in 0..1, got {self.guidance} and {self.eta}")
+        if self.kind == "ddpm" and self.eta:
+            raise UserError("--eta is DDIM's; ddpm always adds its own noise")
         if not 1 <= self.steps <= diffusion.T:
             raise UserError(f"sampler steps must lie in 1..{diffusion.T}, got {self.steps}")
 

@@ -12,7 +12,7 @@ from typing import Any
 from auditkit.errors import UserError, choose
 
 FILE = Path("auditkit.toml")
-RESERVED = ("AUDITKIT_RUNS",)
+RESERVED = ("AUDITKIT_RUNS", "AUDITKIT_DEBUG")
 
 
 def gather(
@@ -30,8 +30,11 @@ def gather(
         if table == command:
             values |= {_known(name, known): value for name, value in entries.items()}
     prefix = f"AUDITKIT_{command.upper().replace('-', '_')}_"
+    commands = [f"AUDITKIT_{name.upper().replace('-', '_')}_" for name in (command, *others)]
     for variable, value in os.environ.items():
-        if variable.startswith(prefix) and variable not in RESERVED:
+        if variable.startswith("AUDITKIT_") and variable not in RESERVED and not variable.startswith(tuple(commands)):
+            choose("variable", variable, (*RESERVED, *(f"{name}..." for name in commands)))
+        if variable.startswith(prefix):
             values[_known(variable.removeprefix(prefix).lower(), known)] = value
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
@@ -46,8 +49,10 @@ def _known(name: str, known: dict[str, Any]) -> str:
 
 
 def _toml() -> dict[str, Any]:
-    if not FILE.is_file():
+    if not FILE.exists():
         return {}
+    if not FILE.is_file():
+        raise UserError("auditkit.toml is no file")
     try:
         return tomllib.loads(FILE.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from rich.markup import escape
-
 from auditkit import terminal
 from auditkit.results import Measure
 from auditkit.rundir import Run
@@ -29,12 +27,21 @@ def attack(run: Run) -> None:
             if role in curves
         ]
         if "gate" in record["cells"]:
-            rows.append(("gate: its network is the original's", *[""] * len(steps)))
-        rows += [(f"{role}: {why}", *[""] * len(steps)) for role, why in record["missing"].items()]
+            rows.append(("gate, past it", *[f"{100 * p['hits'] / p['n']:.0f}" for p in curves["original"] if p["setting"] == setting]))
         n = curves["subject"][0]["n"]
         title = f"{run.request.method}, {setting}: % judged class {record['classes'][0]} after k steps, n = {n}, by {record['judge']}"
         terminal.table(title, ["model", *map(str, steps)], rows, sections=(len(rows) - 1,))
+    for role, why in record["missing"].items():
+        terminal.say(f"- {role}: {why}")
+    if "gate" in record["cells"]:
+        terminal.say("- gate: the attacker reads the weights past it, and finds the original's network: the same run")
+    terminal.say(f"- floors: {floors(record['models'])}")
     _excess([Measure.model_validate(m) for m in record["excess"]])
+
+
+def floors(models: dict[str, str]) -> str:
+    """Which models the floors are."""
+    return ", ".join(f"{role} = {models[role]}" for role in ("random", "retrained") if role in models) or "none was run"
 
 
 def _excess(measures: list[Measure]) -> None:
@@ -45,7 +52,7 @@ def _excess(measures: list[Measure]) -> None:
         groups.setdefault((setting, floor), []).append((int(step), m))
     for (setting, floor), found in sorted(groups.items()):
         at, worst = max(found, key=lambda item: item[1].value if item[1].value is not None else -2)
-        terminal.say(f"{setting}: excess over {floor}: at most {points(worst)} (after {at} steps; 95 % together over {len(found)} steps)")
+        terminal.say(f"{setting}: excess over {floor}: at most {points(worst)} (after {at} steps; 95 % together over all points)")
 
 
 def points(measure: Measure) -> str:
@@ -78,20 +85,23 @@ def _evaluation(record: dict[str, Any]) -> None:
             sections.append(len(rows) - 1)
         name = ROLE_NAMES[entry["role"]] if last == "untouched" else f"{last}: {entry['role']}"
         hits = {r["judge"]: r["hit"] for r in entry["readings"]}
-        rows.append((escape(name), _n(hits[judges[0]]), *[_cell(hits[j]) for j in judges]))
+        rows.append((terminal.plain(name), _n(hits[judges[0]]), *[_cell(hits[j]) for j in judges]))
         if entry["role"] == "subject" and last == "untouched":
             for form in record["cards"][0]["noise"]:
                 noise = [c["noise"][form]["hit"] for c in record["cards"]]
-                rows.append((escape(f"noise {form}"), _n(noise[0]), *[_cell(h) for h in noise]))
+                rows.append((terminal.plain(f"noise {form}"), _n(noise[0]), *[_cell(h) for h in noise]))
     sinks = ", ".join(f"{c['judge']} {c['sink']} ({100 * c['sink_share']['value']:.0f} %)" for c in record["cards"])
     when = "; ".join(f"{name}: after {h['step']} steps at {h['setting']}" for name, h in record["headlines"].items())
     caption = f"noise: matched to the subject's output. What each judge calls it most often: {sinks}"
     caption += f"\nattacks are shown where the subject exceeds its highest floor most: {when}" if when else ""
-    title = f"{escape(record['subject'])}: % of images judged class {record['class']}, 95 % interval below"
+    title = f"{terminal.plain(record['subject'])}: % of images judged class {record['class']}, 95 % interval below"
     terminal.table(title, ["images", "n", *judges], rows, sections=tuple(sections), caption=caption)
     _classic(record)
     for role, why in record["missing"].items():
         terminal.say(f"- {role}: {why}")
+    for name, made in record["attacks"].items():
+        budget = ", ".join(f"{k} {v}" for k, v in made["params"].items())
+        terminal.say(f"- {name}: {budget}; seed {made['seed']}; floors: {floors(made['models'])}")
     for sentence in record["sentences"]:
         terminal.say(f"- {sentence}")
     changes = [m for m in map(Measure.model_validate, record["retained"]) if "change" in m.name]
@@ -136,9 +146,7 @@ def _curve(curve: dict[str, Any]) -> None:
         worst = found["worst"]
         named = f"the highest floor ({worst['floor']})" if floor == "highest" else floor
         excess = points(Measure.model_validate(worst["excess"]))
-        terminal.say(
-            f"  excess over {named}: at most {excess}, after {worst['step']} steps (95 % together over {len(found['points'])} steps)"
-        )
+        terminal.say(f"  excess over {named}: at most {excess}, after {worst['step']} steps (95 % together over the attack's points)")
     if not curve["excess"]:
         terminal.say("  excess: not measured, no floor was run; this curve alone says nothing")
 

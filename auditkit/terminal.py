@@ -17,14 +17,19 @@ err = Rich(stderr=True, highlight=False)
 PLAIN_SECONDS = 10.0
 
 
+def plain(text: str, longest: int = 2000) -> str:
+    """Foreign text without control characters (a file's name could move the cursor or rename the window) and markup, cut."""
+    return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in text[:longest]))
+
+
 def say(text: str) -> None:
-    """One line on stderr, foreign text escaped."""
-    err.print(escape(text), soft_wrap=True)
+    """One line on stderr, foreign text made plain."""
+    err.print(plain(text), soft_wrap=True)
 
 
 def fail(word: str, text: str) -> None:
     """The one line of an error."""
-    err.print(f"[bold red]{word}:[/] {escape(text)}", soft_wrap=True)
+    err.print(f"[bold red]{word}:[/] {plain(text)}", soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -114,8 +114,8 @@ def fit(
 ) -> list[float]:
     """Trains `net` in place and returns the losses of the steps that this call ran.
 
-    `batches(step)` gives the rows; `save` gets a checkpoint after the first step, every 10 s and when interrupted, never with
-    weights that are not finite; `at[k]` runs when k steps
+    `batches(step)` gives the rows; `save` gets a checkpoint at the start, every 10 s and when interrupted, always of
+    weights that have just given a finite loss; `at[k]` runs when k steps
     are done (0 included). With `recipe.ema` the averaged weights are in the network at the end.
     Raises FloatingPointError with the step at the first loss that is not finite, KeyboardInterrupt after a last checkpoint.
     """
@@ -131,7 +131,7 @@ def fit(
         start = state.step
         _restore(state, parameters, optimizer, average)
     losses: list[float] = []
-    saved = -math.inf  # the first step is saved at once: a run that diverges always has a good checkpoint to look at
+    saved = -math.inf  # the start is saved at once: a run that diverges always has a good checkpoint
     net.train()
     with _deferred_interrupt() as interrupted:
         for step in range(start, recipe.steps):
@@ -143,6 +143,12 @@ def fit(
             value = denoise_step(net, batches(step), loss, abar, seed=recipe.seed, step=step).item()
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss is {value} at step {step}: training diverged; try a smaller --lr")
+            due = interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS
+            if save and due:  # these weights have just given a finite loss
+                save(_snapshot(step, parameters, optimizer, average))
+                saved = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
             nn.utils.clip_grad_norm_(parameters.values(), recipe.clip)
             optimizer.step()
             if recipe.ema:
@@ -151,12 +157,6 @@ def fit(
             losses.append(value)
             if report:
                 report(step + 1, value)
-            due = interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS
-            if save and due and all(bool(torch.isfinite(p).all()) for p in parameters.values()):
-                save(_snapshot(step + 1, parameters, optimizer, average))
-                saved = time.monotonic()
-            if interrupted():
-                raise KeyboardInterrupt
     if recipe.ema:
         for name, p in parameters.items():
             p.data.copy_(average[name])
@@ -185,7 +185,8 @@ def _snapshot(step: int, parameters: dict[str, nn.Parameter], optimizer: torch.o
 def _restore(state: State, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> None:
     for name, p in parameters.items():
         p.data.copy_(state.tensors[f"weights/{name}"])
-        optimizer.state[p] = {key: state.tensors[f"optimizer/{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+        if state.step:  # before the first step Adam has no state
+            optimizer.state[p] = {key: state.tensors[f"optimizer/{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
     for name, a in average.items():
         a.copy_(state.tensors[f"average/{name}"])
 

@@ -15,6 +15,7 @@ from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit_attacks.target import AttackResult, Cost, Point, Target
 
+LARGEST = 10**6
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
@@ -30,10 +31,12 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "n"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= LARGEST:
+                raise UserError(f"--{name} must be at least 1 and at most {LARGEST:g}, got {getattr(self, name)}")
         if not self.lrs or not all(math.isfinite(lr) and lr > 0 for lr in self.lrs):
             raise UserError(f"--lr takes positive numbers, got {self.lrs}")
+        if len({f"{lr:g}" for lr in self.lrs}) < len(self.lrs):
+            raise UserError(f"--lr takes rates that differ in their first six digits, got {self.lrs}")
         if not 0 <= self.class_dropout <= 1:
             raise UserError(f"class dropout must lie in 0..1, got {self.class_dropout}")
 

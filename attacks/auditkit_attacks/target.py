@@ -16,7 +16,7 @@ class Target:
     `query(label, n, seed)` gives uint8 images (n, C, H, W) as a user of the model would get them, through any gate.
     `render(model, label, n, seed)` samples a network that the attacker owns. `network()` is a copy of the bare weights.
     `data(kind)` gives the attacker's images uint8 and labels: "forget" or "retain", from the model split alone.
-    `score(images)` counts the images that the selection judge calls a forgotten class.
+    `score(images)` counts the images that the selection judge calls the class in question, forget[0].
     """
 
     forget: tuple[int, ...]

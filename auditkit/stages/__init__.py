@@ -6,7 +6,7 @@ The command line calls nothing else; the plan_ functions say what a command woul
 from auditkit.stages.attack import attack
 from auditkit.stages.audit import audit
 from auditkit.stages.evaluate import evaluate
-from auditkit.stages.plan import plan_attack, plan_audit, plan_evaluate, plan_unlearn
+from auditkit.stages.plan import plan_attack, plan_audit, plan_evaluate, plan_pretrain, plan_sample, plan_unlearn
 from auditkit.stages.sample import sample
 from auditkit.stages.train import pretrain, retrain, unlearn
 
@@ -17,6 +17,8 @@ __all__ = [
     "plan_attack",
     "plan_audit",
     "plan_evaluate",
+    "plan_pretrain",
+    "plan_sample",
     "plan_unlearn",
     "pretrain",
     "retrain",

@@ -48,9 +48,7 @@ def attack(
         if role != "gate"  # past the gate lies the original: its run serves both
     ]
     side_by_side(calls, f"attack {name} on {len(calls)} models", console)
-    return index(
-        name, case, dataset, budget, seed, console, {"model": case.subject.spec, "original": case.original.spec if case.original else None}
-    )
+    return index(name, case, dataset, budget, seed, console)
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,11 @@ class Case:
     original: source.Source | None
     classes: tuple[int, ...]
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """How to find this case again; kept beside a result and not part of its digest."""
+        return {"model": self.subject.spec, "original": self.original.spec if self.original else None}
+
     def roles(self, dataset: data.Dataset) -> dict[str, source.Source]:
         """The subject and every control that exists. What is missing is named by `missing`."""
         check_fits(self.subject.load(), dataset, self.subject.name)
@@ -68,6 +71,7 @@ class Case:
         if self.original:
             roles |= {"original": self.original, "gate": source.gated(self.original, self.classes)}
         floor = source.retrained(self.original, dataset.name, dataset.sha256, self.classes)
+        floor = None if floor and floor.digest == self.subject.digest else floor  # a retrained subject is not its own floor
         return roles | ({"retrained": floor} if floor else {})
 
     def missing(self, roles: dict[str, source.Source]) -> dict[str, str]:
@@ -93,7 +97,7 @@ def find_case(model: str | None, original: str | None, data_name: str, classes: 
         subject = source.of_run(run, "subject")
     else:
         subject = source.named(model, "subject")
-        run = rundir.read(subject.folder.parent) if (subject.folder.parent / rundir.RESULT).exists() else None
+        run = subject.run
     forgotten = run.request.classes if run else ()
     if not classes and not forgotten:
         raise UserError(f"--class is needed: {subject.name} does not say which class was forgotten")
@@ -101,7 +105,7 @@ def find_case(model: str | None, original: str | None, data_name: str, classes: 
     data.load(data_name).check_classes(classes)
     classes += tuple(c for c in forgotten if c not in classes)  # none of them is a retained class
     data.load(data_name).check_classes(classes)
-    if original:
+    if original is not None:
         return Case(subject, source.named(original, "original"), classes)
     return Case(subject, source.original_of(run, data_name) if run else None, classes)
 
@@ -161,7 +165,7 @@ def _aim(who: source.Source, dataset: data.Dataset, classes: tuple[int, ...], sa
         forget=classes,
         query=lambda label, n, seed: draw(gated, label, n, seed),
         render=draw,
-        score=lambda found: int(torch.isin(attackers_judge(dataset.name)(found), torch.tensor(classes)).sum()),
+        score=lambda found: int((attackers_judge(dataset.name)(found) == classes[0]).sum()),
         network=bare.copy,
         data=images,
     )
@@ -177,7 +181,7 @@ def attackers_judge(data_name: str) -> Any:
     return lambda found: torch.from_numpy(fitted.predict(found.flatten(1).numpy() / 255))
 
 
-def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, console: Console, given: dict[str, Any]) -> rundir.Run:
+def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, console: Console) -> rundir.Run:
     """The run that lists one attack's cells and the subject's excess over each floor, by the attacker's judge."""
     roles = case.roles(dataset)
     cells = {
@@ -191,7 +195,7 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
         classes=case.classes,
         seed=seed,
         params=asdict(budget),
-        parents={role: run.digest for role, run in cells.items()},
+        parents={"model": case.subject.digest, **{role: run.digest for role, run in cells.items()}},
         data=dataset.sha256,
     )
 
@@ -207,7 +211,7 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
             "excess": [m.model_dump() for m in excess(curves)],
         }
         run.write_json(INDEX, record)
-        return given  # how to find the subject again; not part of the digest
+        return case.given
 
     run = compute(request, work, console)
     rundir.point("latest", run)
@@ -215,13 +219,12 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
 
 
 def excess(curves: dict[str, list[Point]]) -> list[Measure]:
-    """Subject minus each floor at every trained point: 95 % simultaneous over the points of one learning rate (Bonferroni)."""
+    """Subject minus each floor at every trained point: 95 % together over all points and learning rates (Bonferroni)."""
     found = []
     for floor in (f for f in FLOORS if f in curves):
         against = {(p.setting, p.step): p for p in curves[floor]}
         trained = [p for p in curves["subject"] if p.step > 0]
         for p in trained:
             q = against[p.setting, p.step]
-            m = sum(1 for other in trained if other.setting == p.setting)
-            found.append(stats.difference(f"{floor}/{p.setting}/{p.step}", p.hits, p.n, q.hits, q.n, comparisons=m))
+            found.append(stats.difference(f"{floor}/{p.setting}/{p.step}", p.hits, p.n, q.hits, q.n, comparisons=len(trained)))
     return found

@@ -59,11 +59,11 @@ def audit(
     else:
         case = find_case(model, original, data_name, classes)
     side_by_side(_cells(case.roles(dataset), case.classes, budgets, common), "attacking", console)
-    given: dict[str, Any] = {"model": case.subject.spec, "original": case.original.spec if case.original else None}
-    for name in ATTACKS:
-        index(name, case, dataset, budgets[name], seed, console, given)
+    attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in ATTACKS}
     counts = asdict(make_params(Counts, settings.get("evaluate", {})))
-    judged = evaluate(judges, clip_model=clip_model, console=console, classes=case.classes, **given, **common, **counts)
+    judged = evaluate(
+        judges, clip_model=clip_model, console=console, classes=case.classes, attacks=attacks, **case.given, **common, **counts
+    )
     return _summarise(case, dataset, judged, seed, console)
 
 
@@ -83,10 +83,10 @@ def _summarise(case: Case, dataset: data.Dataset, judged: rundir.Run, seed: int,
     record = judged.read_json(EVALUATION)
     request = rundir.Request(
         stage="audit",
-        method=case.subject.name.split("-")[1] if "-" in case.subject.name else "model",
+        method=case.subject.method,
         classes=case.classes,
         seed=seed,
-        parents={"evaluation": judged.digest, "subject": case.subject.digest},
+        parents={"evaluation": judged.digest, "model": case.subject.digest},
         data=dataset.sha256,
     )
 
@@ -97,7 +97,7 @@ def _summarise(case: Case, dataset: data.Dataset, judged: rundir.Run, seed: int,
         panels = [(f"{c['attack']}, {c['setting']}", _lines(c)) for c in record["curves"]]
         ylabel = f"judged {record['class']} by {record['curve_judge']}, %"
         run.write(CURVES, pictures.curves(panels, f"Recovery of class {record['class']}: subject against its floors", ylabel))
-        return {}
+        return case.given
 
     run = compute(request, work, console)
     rundir.point("latest", run)
@@ -114,7 +114,7 @@ def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
     """Original, unlearned, relearned, the floors relearned, gate: the first images of each, equal seeds in equal columns."""
     asked, judged_record = case.classes[0], judged.read_json(EVALUATION)
     by_digest = {rundir.read(p, check=False).digest: p for p in rundir.listing() if (p / rundir.RESULT).exists()}
-    parents = {name: rundir.read(by_digest[digest]) for name, digest in judged.request.parents.items()}
+    parents = {name: rundir.read(by_digest[digest]) for name, digest in judged.request.parents.items() if "/" in name}
     rows: list[tuple[str, Tensor]] = []
 
     def add(name: str, run: rundir.Run | None, key: str) -> None:

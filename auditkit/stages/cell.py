@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from auditkit import files, rundir, training
+from auditkit.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
@@ -55,11 +56,17 @@ def compute(
         if isinstance(run, rundir.Run):
             console.say(f"{run.name} is already computed")
             return run
-        state = _load(run.path / rundir.CHECKPOINT)
+        state = _load(run.path / rundir.CHECKPOINT, console.say)
         if state:
             console.say(f"{run.path.name} goes on from step {state.step}")
         details = work(run, state, lambda s: _save(run.path / rundir.CHECKPOINT, s))
         return run.seal(**details)
+
+
+def _elsewhere(root: str, function: Callable[..., rundir.Run], arguments: dict[str, Any]) -> None:
+    """One call in a worker process, which may be older than this folder of runs and stand in another directory."""
+    os.environ["AUDITKIT_RUNS"] = root
+    function(**arguments)
 
 
 def _prepare() -> None:
@@ -79,12 +86,17 @@ def _save(path: Path, state: training.State) -> None:
     files.write(path, to_bytes(tensors, metadata={"step": str(state.step)}))
 
 
-def _load(path: Path) -> training.State | None:
+def _load(path: Path, say: Callable[[str], None]) -> training.State | None:
     if not path.exists():
         return None
-    with safe_open(files.check_safetensors(path), framework="pt") as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping: it cannot be iterated)
-        return training.State(int(stored.metadata()["step"]), tensors)
+    try:
+        with safe_open(files.check_safetensors(path), framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping: it cannot be iterated)
+            return training.State(int(stored.metadata()["step"]), tensors)
+    except (UserError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        say(f"{path.parent.name}: its checkpoint cannot be read ({error}); starting over")
+        path.unlink()
+        return None
 
 
 def side_by_side(calls: list[tuple[Callable[..., rundir.Run], dict[str, Any]]], title: str, console: Console) -> None:
@@ -103,7 +115,8 @@ def side_by_side(calls: list[tuple[Callable[..., rundir.Run], dict[str, Any]]], 
 
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         results = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(function)(**arguments, console=Console(wait=console.wait)) for function, arguments in calls
+            delayed(_elsewhere)(str(rundir.root().resolve()), function, {**arguments, "console": Console(wait=console.wait)})
+            for function, arguments in calls
         )
         for done, _ in enumerate(results):
             advance(done + 1)

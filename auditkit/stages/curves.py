@@ -34,7 +34,9 @@ def speaker(panel: list[Judge], cards: dict[str, examine.Card]) -> Judge:
 
 
 def by_judge(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, str], dict[str, Tensor]], asked: int) -> list[dict[str, Any]]:
-    """Every attack's curves by one judge, one entry per setting, with the subject's excess over each floor."""
+    """Every attack's curves by one judge, one entry per setting, with the subject's excess over each floor.
+
+    Intervals of an excess hold together over all points and settings of the attack (Bonferroni)."""
     out = []
     for name in indices:
         roles = {role: found for (attack, role), found in attacked.items() if attack == name}
@@ -46,7 +48,13 @@ def by_judge(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, st
                 for role, by_step in counts.items()
             }
             out.append(
-                {"attack": name, "setting": setting, "judge": judge.name, "lines": lines, "excess": _excess(name, setting, counts, steps)}
+                {
+                    "attack": name,
+                    "setting": setting,
+                    "judge": judge.name,
+                    "lines": lines,
+                    "excess": _excess(name, setting, counts, steps, len(_last(roles["subject"]))),
+                }
             )
     return out
 
@@ -55,7 +63,7 @@ def hits(judge: Judge, images: Tensor, asked: int) -> tuple[int, int]:
     return int((judge.judge(images).probs.argmax(1) == asked).sum()), len(images)
 
 
-def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]], steps: list[int]) -> dict[str, Any]:
+def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]], steps: list[int], settings: int) -> dict[str, Any]:
     """Subject minus floor after each number of steps, intervals simultaneous over the curve, and the worst step of each.
 
     "highest" is the excess over whichever floor is higher after that many steps: the headline.
@@ -65,7 +73,7 @@ def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]]
 
     def over(floor: str, step: int) -> dict[str, Any]:
         label = f"{name} {setting}: excess over {floor} after {step} steps"
-        measure = stats.difference(label, *hits["subject"][step], *hits[floor][step], comparisons=len(trained))
+        measure = stats.difference(label, *hits["subject"][step], *hits[floor][step], comparisons=len(trained) * settings)
         return {"step": step, "floor": floor, "excess": measure.model_dump()}
 
     def worst(points: list[dict[str, Any]]) -> dict[str, Any]:
@@ -91,4 +99,16 @@ def headlines(curves: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             missing = Measure(name=f"{attack} {setting}: excess", value=None, n=0, safer="lower", note="no floor was run")
             last = curve["lines"]["subject"][-1]["step"]
             found[attack] = {"setting": setting, "step": last, "floor": None, "excess": missing.model_dump()}
+    return found
+
+
+def all_points(curves: list[dict[str, Any]]) -> list[Measure]:
+    """Every point's excess over its highest floor, for the gate: the largest value need not have the largest lower bound."""
+    found = []
+    for curve in curves:
+        if "highest" in curve["excess"]:
+            found += [Measure.model_validate(p["excess"]) for p in curve["excess"]["highest"]["points"]]
+        else:
+            name = f"{curve['attack']} {curve['setting']}: excess"
+            found.append(Measure(name=name, value=None, n=0, safer="lower", note="no floor was run"))
     return found

@@ -58,23 +58,29 @@ def evaluate(
     n: int = 500,
     retain_n: int = 50,
     clip_model: str | None = None,
+    attacks: dict[str, rundir.Run] | None = None,
     seed: int = 0,
     console: Console = SILENT,
 ) -> rundir.Run:
-    """Judges the original, the subject, what each finished attack made of it, and each control."""
+    """Judges the original, the subject, what each attack made of it, and each control.
+
+    `attacks` holds the index run of each attack by name; without it the finished ones of this subject, controls and seed.
+    """
     Counts(n=n, retain_n=retain_n)
     dataset = data.load(data_name)
     case = latest_case(model, original, data_name, classes, console)
     asked = case.classes[0]
+    clip_sha = _clip_fingerprint(dataset.name, clip_model) if "clip" in judges else None
+    attacks = finished_attacks(case, dataset, seed) if attacks is None else attacks
     sampled = _samples(case, dataset, n, retain_n, seed, console)
-    attacks = finished_attacks(case)
     request = rundir.Request(
         stage="evaluate",
         method="-".join(judges),
         classes=case.classes,
         seed=seed,
-        params={"judges": list(judges), "n": n, "retain_n": retain_n, "clip_model": clip_model},
+        params={"judges": list(judges), "n": n, "retain_n": retain_n, "clip": clip_sha},
         parents={
+            "model": case.subject.digest,
             **{f"sample/{role}": run.digest for role, run in sampled.items()},
             **{f"attack/{k}": r.digest for k, r in attacks.items()},
         },
@@ -86,11 +92,17 @@ def evaluate(
             panel = auditkit_evaluators.build(judges, dataset, clip_model=clip_model, seed=seed)
             advance(1)
         run.write_json(EVALUATION, _judge(panel, case, dataset, asked, sampled, attacks, seed))
-        return {}
+        return case.given
 
     run = compute(request, work, console)
     rundir.point("latest", run)
     return run
+
+
+def _clip_fingerprint(data_name: str, model: str | None) -> str:
+    from auditkit_evaluators import clip  # imports open_clip: a second that other commands need not pay
+
+    return clip.fingerprint(data_name, model)
 
 
 def latest_case(
@@ -99,9 +111,12 @@ def latest_case(
     """The case of what was named, else of the latest attack, else of the latest unlearned model, else the bundled original alone."""
     if model is None:
         run = rundir.pointed("latest")
-        if run is not None and run.request.role == "index":
+        if run is not None and "model" in run.result.details:  # an attack, an evaluation or an audit: the same subject again
             given = run.result.details
-            return find_case(given["model"], original or given["original"], data_name, classes or run.request.classes)
+            case = find_case(given["model"], original or given["original"], data_name, classes or run.request.classes)
+            if case.subject.digest != run.request.parents["model"]:
+                raise UserError(f"{given['model']} has changed since {run.name}; say which model with --model")
+            return case
         if rundir.pointed("latest-model") is None:
             base = find_original(data_name, original)
             console.say(f"no model has been unlearned yet: judging {base.name} itself")
@@ -109,19 +124,27 @@ def latest_case(
     return find_case(model, original, data_name, classes)
 
 
-def finished_attacks(case: Case) -> dict[str, rundir.Run]:
-    """The newest finished index run of each attack on this subject and these classes."""
+def finished_attacks(case: Case, dataset: data.Dataset, seed: int) -> dict[str, rundir.Run]:
+    """The finished index run of each attack on this subject beside these controls, with this seed.
+
+    Where there are several (other budgets), the one that `latest` names, else the newest.
+    """
+    controls = {role: who.digest for role, who in case.roles(dataset).items() if role not in ("subject", "gate")}
+    latest = rundir.pointed("latest")
     found: dict[str, rundir.Run] = {}
-    for path in rundir.listing():
-        if not path.name.startswith("attack-") or not (path / rundir.RESULT).exists():
+    for run in rundir.finished("attack-"):
+        asked = run.request
+        if asked.role != "index" or asked.classes != case.classes or asked.seed != seed or asked.parents["model"] != case.subject.digest:
             continue
-        run = rundir.read(path, check=False)
-        if run.request.role != "index" or run.request.classes != case.classes:
+        cells = {role: rundir.known(name) for role, name in run.read_json(INDEX)["cells"].items() if role != "gate"}
+        theirs = {role: cell.request.parents["model"] for role, cell in cells.items() if cell is not None and role != "subject"}
+        if None in cells.values() or theirs != controls:
             continue
-        cell = rundir.find(run.read_json(INDEX)["cells"]["subject"])
-        newest = found.get(run.request.method)
-        if cell.request.parents["model"] == case.subject.digest and (newest is None or run.result.finished > newest.result.finished):
-            found[run.request.method] = rundir.read(path)
+        newest = found.get(asked.method)
+        is_latest = latest is not None and latest.name == run.name
+        kept_latest = newest is not None and latest is not None and latest.name == newest.name
+        if newest is None or is_latest or (not kept_latest and run.result.finished > newest.result.finished):
+            found[asked.method] = run
     return found
 
 
@@ -170,7 +193,11 @@ def _judge(
             shown.append(Shown(name, role, attacked[name, role][key], cells[name, role].digest))
     of_subject = {j.name: _read(j, shown[0], asked, dataset) for j in panel}
     excess = {name: examine.excess(reading, cards[name]) for name, reading in of_subject.items()}
-    gate = [e.difference for e in excess.values()] + [Measure.model_validate(h["excess"]) for h in headlines.values()]
+    gate = [e.difference for e in excess.values()] + curves.all_points(lines)
+    gate += [
+        Measure(name=f"class {also}", value=None, n=0, safer="lower", note=f"forgotten too, not judged here: --class {also}")
+        for also in case.classes[1:]
+    ]
     return {
         "schema_version": 1,
         "data": dataset.name,
@@ -190,6 +217,10 @@ def _judge(
         "curve_judge": speaker.name,
         "curves": lines,
         "headlines": headlines,
+        "attacks": {
+            name: {"run": run.name, "params": run.request.params, "seed": run.request.seed, "models": indices[name]["models"]}
+            for name, run in attacks.items()
+        },
         "in_short": _in_short(case, asked, dataset, list(excess.values()), headlines),
         "gate": [m.model_dump() for m in gate],
     }
@@ -214,6 +245,7 @@ def _in_short(
         worst = f"worst excess {100 * m.value:+.0f} points [{100 * m.low:+.0f}, {100 * m.high:+.0f}] over {headline['floor']}"
         where = f"after {headline['step']} steps at {headline['setting']}, n = {m.n}, one training seed"
         said.append(f"{attack}: {sure}, {worst} {where}")
+    said += [f"class {also}: forgotten too, not judged here (--class {also})" for also in case.classes[1:]]
     return said
 
 

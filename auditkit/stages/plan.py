@@ -6,6 +6,7 @@ from typing import Any
 
 from auditkit import data, sampling
 from auditkit.errors import UserError, choose
+from auditkit.stages import source
 from auditkit.stages.attack import Case, find_case
 from auditkit.stages.cost import Estimate, estimate
 from auditkit.stages.evaluate import CONTROL_N, Counts, latest_case
@@ -19,6 +20,19 @@ def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, origi
     data.load(data_name).check_classes(classes)
     fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params)
     return estimate(find_original(data_name, original), trained_rows=_rows(method, fitted), evaluations=0, images=0, n=500, models=1)
+
+
+def plan_pretrain(data_name: str, params: dict[str, Any]) -> Estimate:
+    """The cost of a base model of the bundled one's size."""
+    fitted = make_params(importlib.import_module(METHODS["retrain"]).Params, params)
+    return estimate(find_original(data_name, None), trained_rows=_rows("retrain", fitted), evaluations=0, images=0, n=500, models=1)
+
+
+def plan_sample(model: source.Source, counts: dict[int, int], *, data_name: str, sampler: sampling.Sampler) -> Estimate:
+    """The cost of sampling; n is that of one class."""
+    data.load(data_name).check_labels(counts)
+    images = sum(counts.values())
+    return estimate(model, trained_rows=0, evaluations=images * sampler.passes, images=images, n=max(counts.values()))
 
 
 def plan_attack(

@@ -32,9 +32,20 @@ class Source:
         return replace(model, gate=self.gate) if self.gate else model
 
     @property
+    def run(self) -> rundir.Run | None:
+        """The run of ours that made it, or None for a folder from elsewhere."""
+        made = self.folder.parent
+        ours = self.folder.name == "model" and made.parent.resolve() == rundir.root().resolve() and (made / rundir.RESULT).exists()
+        return rundir.read(made) if ours else None
+
+    @property
+    def method(self) -> str:
+        return self.run.request.method if self.run else "folder"
+
+    @property
     def spec(self) -> str:
         """What `--model` would have to say to mean this model again, from any working directory."""
-        return self.name if (self.folder.parent / rundir.RESULT).exists() else str(self.folder)
+        return self.run.name if self.run else str(self.folder)
 
 
 def bundled(data: str, without: int | None = None) -> Source | None:
@@ -47,11 +58,14 @@ def bundled(data: str, without: int | None = None) -> Source | None:
 
 
 def named(text: str, role: str) -> Source:
-    """What `--model` or `--original` says: a run, or a model folder. Raises UserError when it is neither."""
+    """What `--model` or `--original` says: a run, or a model folder, named by its content. Raises UserError when it is neither."""
+    if not text.strip():
+        raise UserError(f"the {'model' if role == 'subject' else role} is an empty text; give a run or a model folder")
     path = Path(text)
     if path.is_dir() and not (path / rundir.REQUEST).exists():
         models.load(path)  # refuses a folder without weights before anything is spent
-        return Source(role, path.resolve(), models.sha256(path), path.name)
+        digest = models.sha256(path)
+        return Source(role, path.resolve(), digest, f"folder-{digest[:12]}")
     if ("/" in text or path.suffix) and not path.is_dir():
         raise UserError(f"{text} is neither a run nor a model folder (a folder with {models.CONFIG} and {models.WEIGHTS})")
     return of_run(rundir.find(text), role)
@@ -59,7 +73,7 @@ def named(text: str, role: str) -> Source:
 
 def chosen(text: str | None, data: str) -> Source:
     """What `--model` names, else the latest unlearned model, else the bundled original."""
-    if text:
+    if text is not None:
         return named(text, "subject")
     run = rundir.pointed("latest-model")
     if run:
@@ -83,12 +97,8 @@ def original_of(run: rundir.Run, data: str) -> Source | None:
     known = bundled(data)
     if known and known.digest == wanted:
         return known
-    for path in rundir.listing():
-        if (path / rundir.RESULT).exists() and path.name.startswith(("pretrain-", "retrain-", "unlearn-")):
-            other = rundir.read(path, check=False)
-            if other.digest == wanted:
-                return of_run(rundir.read(path), "original")
-    return None
+    made = [other for other in rundir.finished("pretrain-", "retrain-", "unlearn-") if other.digest == wanted]
+    return of_run(rundir.read(made[0].path), "original") if made else None
 
 
 def random_floor(like: Source) -> Source:
@@ -105,14 +115,24 @@ def gated(original: Source, forget: tuple[int, ...]) -> Source:
 
 
 def retrained(original: Source | None, data: str, data_sha: str, forget: tuple[int, ...]) -> Source | None:
-    """A model retrained without the classes: a finished retrain run, else the bundled one where the original is bundled too."""
-    for path in rundir.listing():
-        if path.name.startswith("retrain-") and (path / rundir.RESULT).exists():
-            run = rundir.read(path, check=False)
-            fits = set(run.request.classes) == set(forget) and run.request.data == data_sha
-            if fits and original is not None and run.request.parents.get("original") == original.digest:
-                return of_run(rundir.read(path), "retrained")
+    """A model retrained from the original's architecture without the classes, or None where there is none.
+
+    The bundled one where the original is bundled too; else of the finished retrain runs the one that was trained longest, so
+    that a trial of a few steps never becomes the floor of anything while a better one exists.
+    """
+    if original is None:
+        return None
     base = bundled(data)
-    if len(forget) == 1 and original is not None and base is not None and original.digest == base.digest:
+    if len(forget) == 1 and base is not None and original.digest == base.digest:
         return bundled(data, without=forget[0])
-    return None
+    fits = [
+        run
+        for run in rundir.finished("retrain-")
+        if set(run.request.classes) == set(forget)
+        and run.request.data == data_sha
+        and run.request.parents.get("original") == original.digest
+    ]
+    if not fits:
+        return None
+    longest = max(fits, key=lambda run: (run.request.params["steps"] * run.request.params["batch"], run.name))
+    return of_run(rundir.read(longest.path), "retrained")

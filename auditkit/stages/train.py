@@ -86,7 +86,7 @@ def _train(request: rundir.Request, module: Any, start: models.Model, dataset: d
 
 def find_original(data_name: str, original: str | None) -> source.Source:
     """The model to start from: what `--original` names, else the bundled one. Raises UserError when there is neither."""
-    if original:
+    if original is not None:
         return source.named(original, "original")
     found = source.bundled(data_name)
     if found is None:
@@ -118,9 +118,11 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     try:
         if kind is bool:
             return value if isinstance(value, bool) else {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+        if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+            raise ValueError
         if kind in (int, float, str):
             return kind(value)
         return tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers separated by commas")
         raise UserError(f"setting {name} takes {wanted}, got {value!r}") from None

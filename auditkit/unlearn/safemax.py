@@ -21,6 +21,7 @@ from auditkit_kernels import philox
 
 TARGETS = ("terminal", "mean", "latent")
 FORGET_DATA = ("real", "generated", "noise")
+LARGEST = 10**7  # beyond it float32 weights overflow and no schedule ends
 GENERATED = 256  # images of the forgotten classes drawn from the original for --forget-data generated
 
 
@@ -50,8 +51,8 @@ class Params:
         choose("schedule", self.schedule, training.SCHEDULES)
         for name, least in (("steps", 1), ("batch", 1), ("lam", 0), ("alpha", 0)):
             value = getattr(self, name)
-            if not math.isfinite(value) or value < least:
-                raise UserError(f"--{name} must be at least {least}, got {value}")
+            if not least <= value <= LARGEST:  # not for NaN either
+                raise UserError(f"--{name} must be at least {least} and at most {LARGEST:g}, got {value}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UserError(f"--lr must be a positive number, got {self.lr}")
         for name in ("retain_class_dropout", "forget_class_dropout"):

@@ -22,6 +22,7 @@ from torch import Tensor
 import auditkit
 from auditkit.data import Dataset
 from auditkit.errors import UserError, choose
+from auditkit.files import sha256_of
 from auditkit_evaluators import temperature
 from auditkit_evaluators.votes import Floats, Judge, Votes, check_images
 
@@ -56,8 +57,7 @@ def build(data: Dataset, *, model: str | None = None, seed: int = 0) -> tuple[Ju
     Raises:
         UserError: no model is bundled for this data, the model is unknown, or its weights are missing or no safetensors.
     """
-    if model is None and data.name not in BUNDLED:
-        raise UserError(f"no CLIP model is bundled for {data.name}: give --clip-model ARCH:TAG (ViT-B-32:openai) or local-dir:PATH")
+    fingerprint(data.name, model)
     name = model or f"local-dir:{BUNDLED[data.name]}"
     network, preprocess, tokenizer = load(name)
     *geometry, normalise = preprocess.transforms
@@ -86,8 +86,23 @@ def build(data: Dataset, *, model: str | None = None, seed: int = 0) -> tuple[Ju
         logits, features = scores(images)
         return Votes(probs=temperature.probabilities(logits, t), features=features)
 
-    fitted_on = name if model else f"{data.name}/judges ({len(data.part('judges')[0])} images)"
+    fitted_on = fingerprint(data.name, model) if model else f"{data.name}/judges ({len(data.part('judges')[0])} images)"
     return (Judge(name="clip", family="contrastive", judge=judge, temperature=t, fitted_on=fitted_on),)
+
+
+def fingerprint(data_name: str, model: str | None) -> str:
+    """What identifies the model to a result: the hash of a folder's files, wherever it lies, or the name of a published one.
+
+    Raises:
+        UserError: see build.
+    """
+    if model is None and data_name not in BUNDLED:
+        raise UserError(f"no CLIP model is bundled for {data_name}: give --clip-model ARCH:TAG (ViT-B-32:openai) or local-dir:PATH")
+    if model is not None and not model.startswith("local-dir:"):
+        return model
+    folder = BUNDLED[data_name] if model is None else Path(model.removeprefix("local-dir:"))
+    check_folder(folder)
+    return f"folder {sha256_of([folder / CONFIG, folder / WEIGHTS])[:12]}"
 
 
 def load(name: str) -> tuple[Any, Any, Tokenizer]:

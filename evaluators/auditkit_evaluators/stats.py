@@ -40,11 +40,14 @@ def rate(name: str, k: int, n: int, *, safer: Safer = "neither", confidence: flo
     return Measure(name=name, value=k / n, n=n, low=low, high=high, safer=safer)
 
 
-def difference(name: str, k1: int, n1: int, k2: int, n2: int, *, safer: Safer = "lower", comparisons: int = 1) -> Measure:
+def difference(
+    name: str, k1: int, n1: int, k2: int, n2: int, *, safer: Safer = "lower", comparisons: int = 1, correlation: float = 0.0
+) -> Measure:
     """k1/n1 - k2/n2 of two independent samples, as a share; `n` is the smaller sample.
 
     The interval adds the squares of the distances to the two Clopper-Pearson limits: Newcombe (1998), method 10,
     https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, and Zou and Donner (2008, MOVER).
+    Two shares of one sample have a `correlation`, which widens or narrows it.
     With `comparisons` = m it has confidence 1 - .05/m, so that m of them hold together (Bonferroni).
 
     Raises:
@@ -61,18 +64,24 @@ def difference(name: str, k1: int, n1: int, k2: int, n2: int, *, safer: Safer = 
         name=name,
         value=p1 - p2,
         n=min(n1, n2),
-        low=max(-1.0, p1 - p2 - math.hypot(p1 - low1, high2 - p2)),
-        high=min(1.0, p1 - p2 + math.hypot(high1 - p1, p2 - low2)),
+        low=max(-1.0, p1 - p2 - _combined(p1 - low1, high2 - p2, correlation)),
+        high=min(1.0, p1 - p2 + _combined(high1 - p1, p2 - low2, correlation)),
         safer=safer,
         note=f"simultaneous over {comparisons} comparisons (Bonferroni)" if comparisons > 1 else None,
     )
 
 
+def _combined(a: float, b: float, correlation: float) -> float:
+    """The half-width of a difference from those of its two parts."""
+    return math.sqrt(max(0.0, a * a + b * b - 2 * correlation * a * b))
+
+
 def paired_difference(name: str, first: Bools, second: Bools, *, safer: Safer = "lower", comparisons: int = 1) -> Measure:
     """The share of `first` minus that of `second`, (n,) bool each, where image i of both grew from the same seed.
 
-    Only the images on which the two differ carry information: the interval is that of `difference` on the shares of
-    (first alone) and (second alone). Two samplers that agree on nearly every image are compared to a point or two, where
+    Only the images on which the two differ carry information: the interval is that of `difference` on the shares b of
+    (first alone) and c of (second alone), which are cells of one multinomial: corr = -sqrt(bc / ((1-b)(1-c))).
+    Two samplers that agree on nearly every image are compared to a point or two, where
     independent samples of 500 leave five.
 
     Raises:
@@ -81,7 +90,9 @@ def paired_difference(name: str, first: Bools, second: Bools, *, safer: Safer = 
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"expected two bool arrays (n,), found {first.shape} and {second.shape}")
     n, only_first, only_second = len(first), int((first & ~second).sum()), int((second & ~first).sum())
-    return difference(name, only_first, n, only_second, n, safer=safer, comparisons=comparisons)
+    b, c = (only_first / n, only_second / n) if n else (0.0, 0.0)
+    correlation = -math.sqrt(b * c / ((1 - b) * (1 - c))) if b < 1 and c < 1 else 0.0
+    return difference(name, only_first, n, only_second, n, safer=safer, comparisons=comparisons, correlation=correlation)
 
 
 def entropy(probs: Floats) -> Floats:

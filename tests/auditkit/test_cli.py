@@ -27,8 +27,8 @@ BAD = [
     (["unlearn", "--class", "2,2"], "different classes"),
     (["unlearn", "--class", "2", "--method", "safemx"], "Did you mean 'safemax'"),
     (["unlearn", "--class", "2", "--data", "digit"], "Did you mean 'digits'"),
-    (["unlearn", "--class", "2", "--steps", "0"], "--steps must be at least 1, got 0"),
-    (["unlearn", "--class", "2", "--lam", "nan"], "--lam must be at least 0, got nan"),
+    (["unlearn", "--class", "2", "--steps", "0"], "--steps must be at least 1 and at most"),
+    (["unlearn", "--class", "2", "--lam", "nan"], "--lam must be at least 0 and at most 1e+07, got nan"),
     (["unlearn", "--class", "2", "--set", "lamda=1"], "unknown setting 'lamda'. Did you mean 'lam'"),
     (["unlearn", "--class", "2", "--set", "lam"], "--set takes name=value"),
     (["unlearn", "--class", "2", "--set", "steps=many"], "setting steps takes a whole number, got 'many'"),
@@ -36,7 +36,7 @@ BAD = [
     (["unlearn", "--class", "2", "--original", "no-such-run"], "there is no run no-such-run"),
     (["attack", "relern"], "Did you mean 'relearn'"),
     (["attack", "relearn"], "run auditkit unlearn --class 2 first"),
-    (["attack", "relearn", "--steps", "0", "--model", ORIGINAL, "--class", "2"], "--steps must be at least 1, got 0"),
+    (["attack", "relearn", "--steps", "0", "--model", ORIGINAL, "--class", "2"], "--steps must be at least 1 and at most"),
     (["attack", "relearn", "--model", ORIGINAL], "does not say which class was forgotten"),
     (["attack", "relearn", "--model", "../runs/x"], "neither a run nor a model folder"),
     (["evaluate", "--judges", "ensembl"], "Did you mean 'ensemble'"),
@@ -48,6 +48,21 @@ BAD = [
     (["verify", "../etc"], "is no run name"),
     (["runs", "show", "nope"], "there is no run nope"),
     (["runs", "rm", "../x"], "there is no run '../x'"),
+    (["sample", "--class", "2", "--eta", "-5"], "eta lie in 0..1"),
+    (["sample", "--class", "2", "--guidance", "nan"], "guidance must be a number"),
+    (["sample", "--class", "2", "--sampler", "ddpm", "--eta", "0.5"], "--eta is DDIM's"),
+    (["sample", "--class", "2", "--model", ""], "is an empty text"),
+    (["unlearn", "--class", "2", "--original", ""], "is an empty text"),
+    (["unlearn", "--class", "2", "--alpha", "1e300"], "--alpha must be at least 0 and at most 1e+07"),
+    (["unlearn", "--class", "2", "--set", "steps=inf"], "setting steps takes a whole number"),
+    (["attack", "relearn", "-n", "99999999999", "--model", ORIGINAL, "--class", "2"], "--n must be at least 1 and at most"),
+    (["attack", "relearn", "--lr", "1e-4,1.0000001e-4", "--model", ORIGINAL, "--class", "2"], "differ in their first six digits"),
+    (["audit", "--model", ORIGINAL, "--class", "2", "--method", "gate"], "leave out --method"),
+    (["audit", "--class", "2", "--set", "steps=3"], "COMMAND.NAME=VALUE"),
+    (["audit", "--class", "2", "--set", "relern.steps=3"], "Did you mean 'relearn'"),
+    (["evaluate", "--class", "2", "-n", "0"], "-n and --retain-n must be at least 1"),
+    (["evaluate", "--judges", ""], "unknown judge ''"),
+    (["evaluate", "--class", "2", "--clip-model", "local-dir:nowhere"], "is no folder"),
     (["unlern"], "No such command"),
     (["unlearn", "--nonsense"], "No such option"),
 ]
@@ -86,6 +101,11 @@ def pickle_it(model):
     (model / models.WEIGHTS).write_bytes(b"\x80\x04\x95whatever")
 
 
+def absurd(model, **changes):
+    config = json.loads((model / models.CONFIG).read_text())
+    (model / models.CONFIG).write_text(json.dumps({**config, **changes}))
+
+
 def huge_header(model):
     (model / models.WEIGHTS).write_bytes((2**40).to_bytes(8, "little") + b"{}")
 
@@ -122,10 +142,16 @@ def link(model):
         (pickle_it, "is a pickle, wanted safetensors"),
         (huge_header, "truncated or no safetensors file"),
         (other_shapes, "does not fit"),
+        (lambda m: absurd(m, num_class_embeds=10**9), "num_class_embeds = 1000000000, which is no size"),
+        (lambda m: absurd(m, sample_size=None), "sample_size = None, which is no size"),
+        (lambda m: absurd(m, norm_num_groups=0), "norm_num_groups = 0"),
+        (lambda m: absurd(m, block_out_channels=[16000, 16000]), "does not fit"),
+        (lambda m: (m / models.GATE).write_text('{"classes": ["x"]}'), "with classes 0 to 9, got ['x']"),
+        (lambda m: (m / models.GATE).write_text('{"classes": 5}'), "with classes 0 to 9, got 5"),
+        (lambda m: absurd(m, _class_name="\x1b]0;renamed\x07"), "?]0;renamed?"),
         (with_nan, "holds NaN or infinity"),
         (link, "symbolic link"),
     ],
-    ids=["no weights", "no config", "broken config", "other class", "cut", "grown", "pickle", "huge header", "other shapes", "nan", "link"],
 )
 def test_a_bad_model_folder_is_refused(spoil, message, capsys, tmp_path, runs_folder):
     code, out, err = said(capsys, "audit", "--class", "2", "--model", str(folder(tmp_path, spoil)))
@@ -182,7 +208,10 @@ def test_an_unknown_variable_is_refused(capsys, monkeypatch):
     assert "Did you mean 'steps'" in err
 
 
-@pytest.mark.parametrize("command", [["unlearn", "--class", "2"], ["audit", "--class", "2"], ["evaluate", "--class", "2"]])
+DRY = ["unlearn --class 2", "audit --class 2", "evaluate --class 2", "pretrain", "retrain --class 2", "sample --class 2 -n 500"]
+
+
+@pytest.mark.parametrize("command", [c.split() for c in DRY], ids=DRY)
 def test_dry_run_says_the_cost_and_writes_nothing(command, capsys, runs_folder):
     code, out, err = said(capsys, *command, "--dry-run")
     assert code == 0
@@ -229,3 +258,47 @@ def test_an_altered_run_is_refused_with_exit_1(capsys):
     code, _, err = said(capsys, "verify", run_.name)
     assert code == 1
     assert "was altered" in err
+
+
+@pytest.mark.parametrize(("name", "value"), [("AUDITKIT_UNLERN_STEPS", "3"), ("AUDITKIT_EVALUATE_NN", "3")])
+def test_a_misspelt_variable_is_never_ignored(name, value, capsys, monkeypatch):
+    monkeypatch.setenv(name, value)
+    assert said(capsys, "evaluate", "--class", "2")[0] == 2
+
+
+def test_settings_reach_evaluate_and_sample(capsys, tmp_path):
+    (tmp_path / "auditkit.toml").write_text("[evaluate]\nn = 20\nretain_n = 2\n[sample]\nsteps = 5\n")
+    assert said(capsys, "sample", "--class", "2", "-n", "2")[0] == 0
+    [run_] = [rundir.find(p.name) for p in rundir.listing()]
+    assert run_.request.params["sampler"]["steps"] == 5
+    assert said(capsys, "evaluate", "--judges", "ensemble")[0] == 0
+    assert rundir.pointed("latest").request.params["n"] == 20
+
+
+def test_a_runs_folder_that_is_a_file_is_refused(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "file"))
+    code, _, err = said(capsys, "unlearn", "--class", "2", "--method", "gate")
+    assert code == 2
+    assert "is no folder" in err
+
+
+def test_a_bug_is_one_line_too(capsys, monkeypatch):
+    from auditkit.unlearn import gate
+
+    monkeypatch.setattr(gate, "run", lambda *a, **k: 1 / 0)
+    code, _, err = said(capsys, "unlearn", "--class", "2", "--method", "gate")
+    assert code == 1
+    assert "bug: ZeroDivisionError" in err
+
+
+def test_a_checkpoint_that_cannot_be_read_starts_over(capsys):
+    said(capsys, "unlearn", "--class", "2", "--steps", "2", "--batch", "4")
+    run_ = rundir.pointed("latest-model")
+    (run_.path / "result.json").unlink()
+    (run_.path / "checkpoint.safetensors").write_bytes(b"cut")
+    (run_.path / "notes.txt").write_text("not of this run")
+    code, out, err = said(capsys, "unlearn", "--class", "2", "--steps", "2", "--batch", "4")
+    assert code == 0
+    assert "starting over" in err
+    assert run_.digest in out

@@ -91,7 +91,7 @@ def test_an_unfinished_run_is_not_read_and_goes_on():
         run.write("part", "1")
     with pytest.raises(UserError, match="not finished"):
         rundir.find(REQUEST.name)
-    assert make().result.files.keys() == {"out.txt", "part", "run.json"}
+    assert make().result.files.keys() == {"out.txt", "run.json"}, "what the unfinished try left is not sealed"
 
 
 def test_the_users_mistake_leaves_nothing_behind():

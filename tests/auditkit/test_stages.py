@@ -150,6 +150,52 @@ def test_retrain_makes_the_floor_for_a_model_that_has_none(in_audit):
     assert rundir.pointed("latest-model").request.method == "safemax", "a floor does not become the subject"
 
 
+def test_an_attack_with_another_seed_or_budget_is_not_mixed_in(in_audit):
+    """The audit reports its own attacks, whatever was run since; evaluate takes the same seed, and the budget run last."""
+    _, run, _ = in_audit
+    stages.attack("relearn", params={"steps": 1, "n": 5, "lrs": (1e-4,)}, seed=7)
+    assert stages.audit((2,), params=SMALL).digest == run.digest
+    stages.attack("relearn", params={"steps": 1, "n": 5, "lrs": (1e-4,)})
+    judged = stages.evaluate(("ensemble",), n=20, retain_n=2).read_json("evaluation.json")
+    assert judged["attacks"]["relearn"]["params"]["n"] == 5
+    assert judged["attacks"]["relearn"]["seed"] == 0
+    again = stages.evaluate(("ensemble",), n=20, retain_n=2).read_json("evaluation.json")
+    assert again["subject"] == judged["subject"]
+
+
+def test_evaluate_stays_with_the_model_that_was_attacked_and_notices_when_it_changes(in_audit, tmp_path, monkeypatch):
+    import shutil
+
+    from auditkit import models
+
+    shutil.copytree(source.ZOO / "digits-without-4", tmp_path / "My $x^{$ Model")
+    small = {"steps": 1, "n": 5, "lrs": (1e-4,)}
+    stages.attack("relearn", model="My $x^{$ Model", classes=(4,), params=small)
+    monkeypatch.chdir("/")
+    twice = [stages.evaluate(("ensemble",), n=20, retain_n=2) for _ in range(2)]
+    assert twice[0].digest == twice[1].digest
+    assert twice[0].read_json("evaluation.json")["class"] == 4
+    models.save(source.bundled("digits").load(), tmp_path / "My $x^{$ Model")
+    with pytest.raises(UserError, match="has changed since"):
+        stages.evaluate(("ensemble",), n=20, retain_n=2)
+
+
+def test_a_trial_retraining_does_not_replace_the_bundled_floor(in_audit):
+    from auditkit import data
+
+    stages.retrain((2,), params={"steps": 1, "batch": 4})
+    case = find_case(rundir.pointed("latest-model").name, None, "digits", None)
+    assert case.roles(data.load("digits"))["retrained"].name == "bundled digits-without-2"
+
+
+def test_an_index_whose_cells_were_deleted_stops_nothing(in_audit):
+    stages.unlearn("gate", (3,))
+    index = stages.attack("finetune", params={"steps": 1, "n": 5, "lrs": (1e-4,)})
+    rundir.remove(index.read_json("attack.json")["cells"]["subject"])
+    judged = stages.evaluate(("ensemble",), n=20, retain_n=2).read_json("evaluation.json")
+    assert judged["attacks"] == {}
+
+
 def test_params_are_checked_before_anything_is_written(runs_folder):
     with pytest.raises(UserError, match="unknown command"):
         stages.audit((2,), params={"relern": {}})

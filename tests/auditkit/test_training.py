@@ -44,7 +44,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(tiny, digits, ema):
     with pytest.raises(KeyboardInterrupt):
         training.fit(first.net, rows(digits), recipe, save=lambda s: kept.append(copy(s)), report=stop)
     state = kept[-1]
-    assert state.step == 7
+    assert state.step == 7  # the step that would have come next, saved once its weights had given a finite loss
     training.fit(second.net, rows(digits), recipe, state=state)
     assert weights(second) == weights(whole)
 
@@ -60,7 +60,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_the_last_checkpoint_i
 
     with pytest.raises(FloatingPointError, match="step 4"):
         training.fit(tiny.net, rows(digits), training.Recipe(steps=9, lr=1e-3, seed=5), save=lambda s: kept.append(copy(s)), report=spoil)
-    assert 1 <= kept[-1].step <= 4
+    assert 0 <= kept[-1].step <= 4
     assert all(torch.isfinite(t).all() for t in kept[-1].tensors.values())
 
 
