@@ -55,17 +55,17 @@ def test_the_original_is_not_touched(base, digits):
         {"target": "latent"},
         {"forget_data": "generated"},
         {"forget_data": "noise"},
-        {"psi_normalise": True, "lam": 10.0},
+        {"psi_normalise": True, "lam": 3.0},
     ],
     ids=str,
 )
 def test_every_variant_forgets(base, digits, settings):
-    model = safemax.run(base, digits, (2,), safemax.Params(**settings), seed=0)
+    model = safemax.run(base, digits, (2,), safemax.Params(steps=100, batch=32, **settings), seed=0)
     assert rate(model, digits, 2) < 0.3
 
 
 def test_several_classes_at_once(base, digits):
-    model = safemax.run(base, digits, (2, 5), safemax.Params(), seed=0)
+    model = safemax.run(base, digits, (2, 5), safemax.Params(steps=150, batch=32), seed=0)
     assert rate(model, digits, 2) < 0.35
     assert rate(model, digits, 5) < 0.35
     assert rate(model, digits, 0) > 0.9
@@ -74,7 +74,7 @@ def test_several_classes_at_once(base, digits):
 def test_with_equal_draws_the_same_code_trains_the_class_in(base, digits, monkeypatch):
     """Why EPS_T has a stream of its own: drawn from EPS, the forget loss is the training loss."""
     monkeypatch.setattr(philox, "EPS_T", philox.EPS)
-    model = safemax.run(base, digits, (2,), safemax.Params(), seed=0)
+    model = safemax.run(base, digits, (2,), safemax.Params(steps=100, batch=32), seed=0)
     assert rate(model, digits, 2) > 0.95
 
 
@@ -98,8 +98,8 @@ def test_a_gate_changes_no_weight(base, digits):
 
 
 def test_a_short_pretraining_learns_all_digits_but_the_one_left_out(base, digits):
-    """300 of the bundled models' 4000 steps: already most digits, and not the class that was never shown."""
-    params = retrain.Params(steps=300, ema=0.99)
+    """200 of the bundled models' 4000 steps: already most digits, and not the class that was never shown."""
+    params = retrain.Params(steps=200, ema=0.98)
     model = retrain.run(base, digits, (3,), params, seed=0)
     rates = [rate(model, digits, k, n=30) for k in range(10)]
     assert rates[3] < 0.4
