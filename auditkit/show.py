@@ -37,6 +37,7 @@ def attack(run: Run) -> None:
         terminal.say("- gate: the attacker reads the weights past it, and finds the original's network: the same run")
     terminal.say(f"- floors: {floors(record['models'])}")
     _excess([Measure.model_validate(m) for m in record["excess"]])
+    terminal.say("intervals hold together over all points and learning rates; one training seed")
 
 
 def floors(models: dict[str, str]) -> str:
@@ -52,14 +53,15 @@ def _excess(measures: list[Measure]) -> None:
         groups.setdefault((setting, floor), []).append((int(step), m))
     for (setting, floor), found in sorted(groups.items()):
         at, worst = max(found, key=lambda item: item[1].value if item[1].value is not None else -2)
-        terminal.say(f"{setting}: excess over {floor}: at most {points(worst)} (after {at} steps; 95 % together over all points)")
+        terminal.say(f"{setting}: largest excess over {floor}: {points(worst)} after {at} steps")
 
 
 def points(measure: Measure) -> str:
     """A difference of shares in points, with its interval."""
     if measure.value is None:
         return f"not measured ({measure.note})"
-    return f"{100 * measure.value:+.0f} points [{100 * (measure.low or 0):+.0f}, {100 * (measure.high or 0):+.0f}]"
+    value, low, high = (round(100 * (v or 0)) for v in (measure.value, measure.low, measure.high))
+    return f"{value:+d} points [{low:+d}, {high:+d}]"
 
 
 def evaluation(run: Run) -> None:
@@ -110,7 +112,9 @@ def _evaluation(record: dict[str, Any]) -> None:
         terminal.say(f"- retained classes, change against the original (n = {changes[0].n} each): {each}")
     for curve in record["curves"]:
         _curve(curve)
-    terminal.err.print("[bold]In short[/]")
+    if record["curves"]:
+        terminal.say("intervals of an excess hold together over all points and learning rates of an attack")
+    terminal.err.print("\n[bold]In short[/]")
     for line in record["in_short"]:
         terminal.say(f"- {line}")
 
@@ -146,7 +150,7 @@ def _curve(curve: dict[str, Any]) -> None:
         worst = found["worst"]
         named = f"the highest floor ({worst['floor']})" if floor == "highest" else floor
         excess = points(Measure.model_validate(worst["excess"]))
-        terminal.say(f"  excess over {named}: at most {excess}, after {worst['step']} steps (95 % together over the attack's points)")
+        terminal.say(f"  largest excess over {named}: {excess} after {worst['step']} steps")
     if not curve["excess"]:
         terminal.say("  excess: not measured, no floor was run; this curve alone says nothing")
 

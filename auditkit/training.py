@@ -54,6 +54,9 @@ class Batch:
     forget: Tensor
     weight: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(t.to(device) for t in (self.x0, self.labels, self.forget, self.weight)))
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -140,7 +143,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr_at(step)
             optimizer.zero_grad(set_to_none=True)
-            value = denoise_step(net, batches(step), loss, abar, seed=recipe.seed, step=step).item()
+            value = denoise_step(net, batches(step).to(device), loss, abar, seed=recipe.seed, step=step).item()
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss is {value} at step {step}: training diverged; try a smaller --lr")
             due = interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS
@@ -186,7 +189,8 @@ def _restore(state: State, parameters: dict[str, nn.Parameter], optimizer: torch
     for name, p in parameters.items():
         p.data.copy_(state.tensors[f"weights/{name}"])
         if state.step:  # before the first step Adam has no state
-            optimizer.state[p] = {key: state.tensors[f"optimizer/{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
+            moments = {key: state.tensors[f"optimizer/{key}/{name}"].to(p.device, copy=True) for key in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[p] = {"step": state.tensors[f"optimizer/step/{name}"].clone(), **moments}  # Adam keeps its step on the CPU
     for name, a in average.items():
         a.copy_(state.tensors[f"average/{name}"])
 

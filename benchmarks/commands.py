@@ -52,9 +52,7 @@ def main(out: Path) -> None:
                 taken, peak = measure(commands[-1], folder)
                 seconds.append(round(taken, 2))
                 memory.append(round(peak))
-        rows.append(
-            {"command": name, "bar_seconds": bar, "seconds": seconds, "worst": max(seconds), "peak_mb": max(memory)}
-        )
+        rows.append({"command": name, "bar_seconds": bar, "seconds": seconds, "worst": max(seconds), "peak_mb": max(memory)})
         print(rows[-1], flush=True)
     record = {"commit": provenance.commit(), "machine": provenance.machine(), "versions": provenance.versions(), "commands": rows}
     out.write_text(json.dumps(record, indent=1) + "\n")

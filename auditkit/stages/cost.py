@@ -26,13 +26,14 @@ def estimate(model: Source, *, trained_rows: int, evaluations: int, images: int,
     Times three forward passes of 128 rows; a training step costs three forward passes (forward 1, backward 2).
     """
     network = model.load()
-    x, t = torch.zeros(ROWS, *network.shape), torch.full((ROWS,), 500)
-    labels = torch.zeros(ROWS, dtype=torch.long)
+    device = network.net.device
+    x, t = torch.zeros(ROWS, *network.shape, device=device), torch.full((ROWS,), 500, device=device)
+    labels = torch.zeros(ROWS, dtype=torch.long, device=device)
     seconds = []
     with torch.no_grad():
         for _ in range(4):
             start = time.perf_counter()
-            network.net(x, t, class_labels=labels)
+            network.net(x, t, class_labels=labels).sample.sum().item()  # waits for a GPU
             seconds.append(time.perf_counter() - start)
     row = sorted(seconds[1:])[1] / ROWS
     pixels = network.shape[0] * network.shape[1] * network.shape[2]

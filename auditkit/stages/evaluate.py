@@ -70,6 +70,8 @@ def evaluate(
     dataset = data.load(data_name)
     case = latest_case(model, original, data_name, classes, console)
     asked = case.classes[0]
+    if clip_model is not None and "clip" not in judges:
+        raise UserError(f"--clip-model is for the clip judge, and --judges are {','.join(judges)}")
     clip_sha = _clip_fingerprint(dataset.name, clip_model) if "clip" in judges else None
     attacks = finished_attacks(case, dataset, seed) if attacks is None else attacks
     sampled = _samples(case, dataset, n, retain_n, seed, console)
@@ -242,7 +244,8 @@ def _in_short(
             said.append(f"{attack}: excess not measured ({m.note})")
             continue
         sure = "more than its floor" if m.low > 0 else "less than its floor" if m.high < 0 else "not told apart from its floor"
-        worst = f"worst excess {100 * m.value:+.0f} points [{100 * m.low:+.0f}, {100 * m.high:+.0f}] over {headline['floor']}"
+        value, low, high = (round(100 * v) for v in (m.value, m.low, m.high))
+        worst = f"largest excess {value:+d} points [{low:+d}, {high:+d}] over {headline['floor']}"
         where = f"after {headline['step']} steps at {headline['setting']}, n = {m.n}, one training seed"
         said.append(f"{attack}: {sure}, {worst} {where}")
     said += [f"class {also}: forgotten too, not judged here (--class {also})" for also in case.classes[1:]]

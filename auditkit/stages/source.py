@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from auditkit import models, rundir
 from auditkit.errors import UserError
 from auditkit.results import canonical, sha256
@@ -26,7 +28,10 @@ class Source:
     gate: tuple[int, ...] = ()
 
     def load(self) -> models.Model:
+        """The model, on the GPU where there is one."""
         model = models.load(self.folder)
+        if torch.cuda.is_available():
+            model.net.to("cuda")
         if self.random:
             model = models.random_like(model, seed=RANDOM_SEED)
         return replace(model, gate=self.gate) if self.gate else model

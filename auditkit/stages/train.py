@@ -4,6 +4,8 @@ import importlib
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from auditkit import data, models, rundir, training
 from auditkit.errors import UserError, choose
 from auditkit.stages import source
@@ -18,6 +20,8 @@ def pretrain(data_name: str = "digits", *, params: dict[str, Any] | None = None,
     fitted = make_params(from_scratch.Params, params or {})
     request = rundir.Request(stage="pretrain", method=data_name, role="original", seed=seed, params=asdict(fitted), data=dataset.sha256)
     blank = models.build(dataset.shape, len(dataset.classes), seed=seed)
+    if torch.cuda.is_available():
+        blank.net.to("cuda")
     return _train(request, from_scratch, blank, dataset, fitted, console)
 
 

@@ -63,6 +63,7 @@ BAD = [
     (["evaluate", "--class", "2", "-n", "0"], "-n and --retain-n must be at least 1"),
     (["evaluate", "--judges", ""], "unknown judge ''"),
     (["evaluate", "--class", "2", "--clip-model", "local-dir:nowhere"], "is no folder"),
+    (["evaluate", "--class", "2", "--judges", "ensemble", "--clip-model", "local-dir:x"], "--clip-model is for the clip judge"),
     (["unlern"], "No such command"),
     (["unlearn", "--nonsense"], "No such option"),
 ]
