@@ -31,7 +31,7 @@ from auditkit.options import (
 
 app = typer.Typer(
     name="auditkit",
-    help="Proves whether a generative model has really forgotten: unlearns, attacks, judges, and judges its judges.",
+    help="Has this generative model really forgotten? Unlearns, attacks, judges, and judges its judges.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -45,9 +45,10 @@ def run(arguments: list[str] | None = None) -> int:
 
     try:
         code = app(args=arguments, standalone_mode=False)
+        if code == 130:  # what Typer makes of Ctrl-C
+            terminal.say("interrupted; run the same command again and it goes on where it stopped")
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, typer.Abort):  # Typer turns the one into the other
-        terminal.say("interrupted; run the same command again and it goes on where it stopped")
+    except typer.Abort:
         return 130
     except typer.TyperException as error:
         terminal.fail("error", error.format_message())

@@ -29,7 +29,8 @@ def attack(run: Run) -> None:
         if "gate" in record["cells"]:
             rows.append(("gate, past it", *[f"{100 * p['hits'] / p['n']:.0f}" for p in curves["original"] if p["setting"] == setting]))
         n = curves["subject"][0]["n"]
-        title = f"{run.request.method}, {setting}: % judged class {record['classes'][0]} after k steps, n = {n}, by {record['judge']}"
+        title = f"{terminal.plain(record['models']['subject'])}: {run.request.method}, {setting}\n"
+        title += f"% judged class {record['classes'][0]} after k steps, n = {n}, by the attacker's judge"
         terminal.table(title, ["model", *map(str, steps)], rows, sections=(len(rows) - 1,))
     for role, why in record["missing"].items():
         terminal.say(f"- {role}: {why}")
@@ -38,6 +39,9 @@ def attack(run: Run) -> None:
     terminal.say(f"- floors: {floors(record['models'])}")
     _excess([Measure.model_validate(m) for m in record["excess"]])
     terminal.say("intervals hold together over all points and learning rates; one training seed")
+    terminal.say(
+        f"the attacker's judge: {record['judge']}; auditkit evaluate reports by judges fitted on other images, whose numbers differ"
+    )
 
 
 def floors(models: dict[str, str]) -> str:
@@ -112,8 +116,6 @@ def _evaluation(record: dict[str, Any]) -> None:
         terminal.say(f"- retained classes, change against the original (n = {changes[0].n} each): {each}")
     for curve in record["curves"]:
         _curve(curve)
-    if record["curves"]:
-        terminal.say("intervals of an excess hold together over all points and learning rates of an attack")
     terminal.err.print("\n[bold]In short[/]")
     for line in record["in_short"]:
         terminal.say(f"- {line}")

@@ -206,7 +206,7 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
             "cells": {role: c.name for role, c in cells.items()} | ({"gate": cells["original"].name} if "gate" in roles else {}),
             "models": {role: who.name for role, who in roles.items()},
             "missing": case.missing(roles),
-            "judge": "the attacker's own (SVC on the model split)",
+            "judge": "an SVC fitted on the attacker's own images (the model split)",
             "curves": {role: [p.model_dump() for p in curve] for role, curve in curves.items()},
             "excess": [m.model_dump() for m in excess(curves)],
         }

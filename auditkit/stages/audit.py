@@ -122,11 +122,12 @@ def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
             rows.append((name, images_of(run)[key][:COLUMNS]))
 
     add("original", parents.get("sample/original"), f"class/{asked}")
-    add("unlearned", parents.get("sample/subject"), f"class/{asked}")
+    subject = "subject" if case.subject.method == "folder" else "unlearned"
+    add(subject, parents.get("sample/subject"), f"class/{asked}")
     if "relearn" in judged_record["headlines"]:
         worst = judged_record["headlines"]["relearn"]
         cells = parents["attack/relearn"].read_json(INDEX)["cells"]
-        for role, name in (("subject", "unlearned"), ("retrained", "retrained"), ("random", "random network")):
+        for role, name in (("subject", subject), ("retrained", "retrained"), ("random", "random network")):
             run = rundir.find(cells[role]) if role in cells else None
             add(f"{name}, relearned\n{worst['step']} steps, {worst['setting']}", run, f"{worst['setting']}/{worst['step']}")
     add("gate, queried", parents.get("sample/gate"), f"class/{asked}")

@@ -77,7 +77,8 @@ def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]]
         return {"step": step, "floor": floor, "excess": measure.model_dump()}
 
     def worst(points: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"points": points, "worst": max(points, key=lambda p: p["excess"]["value"])}
+        by_value = sorted(points, key=lambda p: p["excess"]["value"])
+        return {"points": points, "worst": by_value[-1], "least": by_value[0]}
 
     found = {floor: worst([over(floor, s) for s in trained]) for floor in floors}
     if floors:
@@ -92,7 +93,8 @@ def headlines(curves: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for curve in curves:
         attack, setting = curve["attack"], curve["setting"]
         if "highest" in curve["excess"]:
-            entry = {"setting": setting, **curve["excess"]["highest"]["worst"]}
+            found_here = curve["excess"]["highest"]
+            entry = {"setting": setting, **found_here["worst"], "least": found_here["least"]}
             if attack not in found or entry["excess"]["value"] > found[attack]["excess"]["value"]:
                 found[attack] = entry
         else:

@@ -73,6 +73,8 @@ def named(text: str, role: str) -> Source:
         return Source(role, path.resolve(), digest, f"folder-{digest[:12]}")
     if ("/" in text or path.suffix) and not path.is_dir():
         raise UserError(f"{text} is neither a run nor a model folder (a folder with {models.CONFIG} and {models.WEIGHTS})")
+    if not (rundir.root() / text).is_dir() and not path.exists():
+        raise UserError(f"there is no run and no folder {text}; see auditkit runs list")
     return of_run(rundir.find(text), role)
 
 

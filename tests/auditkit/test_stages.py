@@ -218,8 +218,9 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(sent, code, tmp_path, 
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(sent)
-    process.communicate()
+    _, err = process.communicate()
     assert process.returncode == code
+    assert (b"interrupted; run the same command again" in err) == (sent == signal.SIGINT)
     monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "killed"))
     assert rundir.pointed("latest") is None
     params = {"steps": 40, "batch": 64}
