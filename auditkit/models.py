@@ -20,7 +20,7 @@ from auditkit.errors import UserError
 MAX_SIDE = 4096  # pixels
 WEIGHTS, CONFIG, GATE = "diffusion_pytorch_model.safetensors", "config.json", "gate.json"
 
-# The smallest of seven that passed both bars on digits (docs/decisions/0003-digits-model.md): two levels of 16 channels,
+# The smallest of the four trained that kept the other classes on digits (docs/decisions/0003-digits-model.md): two levels of 16 channels,
 # 68,337 parameters. Four norm groups: with as many groups as channels GroupNorm erases the class signal (instance norm).
 DIGITS = {"block_out_channels": (16, 16), "layers_per_block": 1, "norm_num_groups": 4, "add_attention": False}
 

@@ -29,8 +29,8 @@ GENERATED = 256  # images of the forgotten classes drawn from the original for -
 class Params:
     """`batch` rows of each kind a step; `forget_data`: real images, the original's own, or none at all (noise).
 
-    The defaults are for digits: 100 steps at a constant 5e-4 with alpha 1 cost the retained classes 1.6 to 4.8 points,
-    these cost .3 to 1 (docs/decisions/0005-safemax-defaults.md).
+    The defaults are for digits: 100 steps at a constant 5e-4 with alpha 1 cost the retained classes 1.6 to 4.8 points by
+    judge (classes 0 and 5), these 0 to 1 (classes 4 and 5; docs/decisions/0005-safemax-defaults.md).
     """
 
     steps: int = 200
