@@ -22,7 +22,7 @@ from auditkit import data, provenance, sampling
 from auditkit.stages import cell, source
 from auditkit.stages.sample import key_of
 from auditkit.unlearn import safemax
-from auditkit_evaluators import examine, noise, stats
+from auditkit_evaluators import examine, matched, stats
 from auditkit_evaluators.examine import HISTOGRAM
 
 N, RETAIN_N, SEEDS = 500, 200, (0, 1, 2)
@@ -52,7 +52,7 @@ def one(forget: int, seed: int, base_hits: dict[str, dict[int, Any]]) -> dict[st
     seconds = time.monotonic() - start
     subject = images(model, forget, N)
     forms = sampling.matched_noise(model, forget, N, sampling.Sampler(), seed=key_of(SAMPLE_SEED, forget))
-    forms = {HISTOGRAM: noise.matched(subject, 2000, seed)} | forms
+    forms = {HISTOGRAM: matched.matched(subject, 2000, seed)} | forms
     kept = [k for k in range(10) if k != forget]
     found = {k: images(model, k, RETAIN_N) for k in kept}
     rows = {}

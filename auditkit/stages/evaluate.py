@@ -16,7 +16,7 @@ from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.sample import sample, sample_request
 from auditkit.stages.train import find_original
-from auditkit_evaluators import examine, noise, stats
+from auditkit_evaluators import examine, matched, stats
 from auditkit_evaluators.sentence import sentence
 from auditkit_evaluators.votes import Judge
 
@@ -179,7 +179,7 @@ def _judge(
 ) -> dict[str, Any]:
     images = {role: images_of(run) for role, run in sampled.items()}
     subject = images["subject"][f"class/{asked}"]
-    noises = {"histogram": noise.matched(subject, HISTOGRAM_N, seed)}
+    noises = {"histogram": matched.matched(subject, HISTOGRAM_N, seed)}
     noises |= {name.removeprefix("noise/"): t for name, t in images["subject"].items() if name.startswith("noise/")}
     cards = {judge.name: examine.card(judge, dataset, asked, noises) for judge in panel}
     shown = [Shown("untouched", role, images[role][f"class/{asked}"], sampled[role].digest) for role in ROLES if role in images]

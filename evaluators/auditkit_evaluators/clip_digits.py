@@ -20,7 +20,7 @@ from auditkit.data import Dataset, load
 from auditkit_evaluators import clip
 from auditkit_evaluators.cnn import shifted
 from auditkit_evaluators.examine import HISTOGRAM, card
-from auditkit_evaluators.noise import matched
+from auditkit_evaluators.matched import matched
 
 MODEL: dict[str, Any] = {
     "embed_dim": 32,

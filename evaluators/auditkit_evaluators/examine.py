@@ -16,7 +16,7 @@ from auditkit.results import Measure, Record
 from auditkit_evaluators.stats import difference, entropy, mean_measure, paired_difference, rate
 from auditkit_evaluators.votes import Judge
 
-HISTOGRAM = "histogram"  # the form of noise made by noise.matched; every card has it
+HISTOGRAM = "histogram"  # the form of noise made by matched.matched; every card has it
 
 # A judge that calls at most one noise image in twenty the class cannot explain a UA that anybody would publish as a failure.
 NOISE_RATE = 0.05
@@ -110,7 +110,7 @@ def card(judge: Judge, data: Dataset, asked: int, noise: dict[str, Tensor]) -> C
     """The card of `judge` for class `asked`: hits on the `heldout` split, votes on each form of matched noise (uint8 images).
 
     Raises:
-        ValueError: the form "histogram" (noise.matched of the audited images) is not among `noise`, or holds no images.
+        ValueError: the form "histogram" (matched.matched of the audited images) is not among `noise`, or holds no images.
     """
     if HISTOGRAM not in noise or len(noise[HISTOGRAM]) == 0:
         raise ValueError(f"expected noise images under {HISTOGRAM!r}, found {', '.join(noise) or 'no noise at all'}")

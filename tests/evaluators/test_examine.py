@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, NOISE_RATE, Card, Excess, Reading, card, excess, read
-from auditkit_evaluators.noise import matched
+from auditkit_evaluators.matched import matched
 
 THREE = ("zero", "one", "two")
 

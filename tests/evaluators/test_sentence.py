@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from auditkit_evaluators.examine import HISTOGRAM, card, excess, read
-from auditkit_evaluators.noise import matched
+from auditkit_evaluators.matched import matched
 from auditkit_evaluators.sentence import sentence
 
 THREE = ("zero", "one", "two")

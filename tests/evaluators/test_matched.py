@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from auditkit_evaluators.noise import matched
+from auditkit_evaluators.matched import matched
 
 
 def neighbours(images: torch.Tensor) -> float:
