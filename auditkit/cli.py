@@ -1,23 +1,28 @@
 """The command line: parse, call one stage, print the run. Nothing heavy is imported before a command runs."""
 
 import os
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from auditkit import cli_runs
+from auditkit import cli_judges, cli_runs
 from auditkit.errors import RunError, UserError, choose
 from auditkit.options import (
+    PROTOCOLS,
     Classes,
+    ClipModel,
     Data,
     DryRun,
     FailOn,
+    Inception,
     Jobs,
     Json,
+    Judges,
+    JudgeWeights,
     Model,
     NoWait,
     Original,
+    Protocol,
     Seed,
     Set,
     by_command,
@@ -27,6 +32,7 @@ from auditkit.options import (
     finish,
     needed,
     parse_classes,
+    parse_judges,
 )
 
 app = typer.Typer(
@@ -37,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_runs.runs, name="runs")
+app.add_typer(cli_judges.judges, name="judges")
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -228,14 +235,18 @@ def attack(
 
 @app.command()
 def evaluate(
-    judges: Annotated[str, typer.Option("--judges", help="Judges, separated by commas.")] = "ensemble,clip",
+    judges: Judges = "ensemble,clip",
     model: Model = None,
     original: Original = None,
+    images: Annotated[str | None, typer.Option("--images", metavar="DIR|FILE", help="Judge these images (PNG, npz, safetensors).")] = None,
     data: Data = "digits",
     classes: Classes = None,
     n: Annotated[int | None, typer.Option("-n", help="Images of the forgotten class (500).")] = None,
-    retain_n: Annotated[int | None, typer.Option(help="Images of each retained class (50).")] = None,
-    clip_model: Annotated[str | None, typer.Option(metavar="MODEL", help="ViT-B-32:openai, local-dir:PATH or hf-hub:NAME.")] = None,
+    retain_n: Annotated[int | None, typer.Option(help="Images of each retained class (50; 500 by the paper protocol).")] = None,
+    protocol: Protocol = "clean",
+    clip_model: ClipModel = None,
+    judge_weights: JudgeWeights = None,
+    inception: Inception = None,
     seed: Seed = 0,
     set_: Set = None,
     as_json: Json = False,
@@ -245,26 +256,29 @@ def evaluate(
     fail_on: FailOn = None,
 ) -> int:
     """Judge the latest model and what the attacks made of it, and show what each judge says about noise."""
-    from auditkit_evaluators import JUDGES
-
-    names = tuple(choose("judge", name.strip(), JUDGES) for name in judges.split(","))
-    forget = parse_classes(classes)
+    names, protocol = parse_judges(judges), choose("protocol", protocol, PROTOCOLS)
+    if images is not None and (model or original or inception or n or retain_n or dry_run):
+        raise UserError("--images are judged as they are: leave out --model, --original, --inception, -n, --retain-n and --dry-run")
+    forget = needed(classes) if images is not None else parse_classes(classes)
     shown = console(no_wait=no_wait, jobs=jobs)
     params = collect("evaluate", "auditkit.stages.evaluate", "Counts", set_, n=n, retain_n=retain_n)
-    from auditkit import show, stages
-    from auditkit.stages.evaluate import Counts
-    from auditkit.stages.train import make_params
+    from auditkit import show, show_evaluation, stages
+    from auditkit.stages.evaluate import counts_of
 
-    counts = asdict(make_params(Counts, params))
-    arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "classes": forget, **counts}
-    if dry_run:
-        dry("evaluate", as_json, stages.plan_evaluate(**arguments))
-        return 0
-    done = stages.evaluate(names, **arguments, clip_model=clip_model, seed=seed, console=shown)
+    choice: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights}
+    if images is not None:
+        done = stages.evaluate_images(images, forget or (), names, data_name=data, **choice, seed=seed, console=shown)
+    else:
+        counts = counts_of(params, protocol)
+        arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "classes": forget, **counts}
+        if dry_run:
+            dry("evaluate", as_json, stages.plan_evaluate(**arguments))
+            return 0
+        done = stages.evaluate(names, **arguments, **choice, inception=inception, seed=seed, console=shown)
     record = done.read_json("evaluation.json")
-    show.evaluation(done)
+    show_evaluation.evaluation(done)
     finish(done, as_json, record)
-    return show.gate(record["gate"], fail_on)
+    return show.gate(record, fail_on)
 
 
 @app.command()
@@ -273,8 +287,11 @@ def audit(
     model: Model = None,
     original: Original = None,
     data: Data = "digits",
-    judges: Annotated[str, typer.Option("--judges", help="Judges, separated by commas.")] = "ensemble,clip",
-    clip_model: Annotated[str | None, typer.Option(metavar="MODEL", help="ViT-B-32:openai, local-dir:PATH or hf-hub:NAME.")] = None,
+    judges: Judges = "ensemble,clip",
+    protocol: Protocol = "clean",
+    clip_model: ClipModel = None,
+    judge_weights: JudgeWeights = None,
+    inception: Inception = None,
     method: Annotated[str | None, typer.Option("--method", help="safemax (default), gate or retrain; not with --model.")] = None,
     seed: Seed = 0,
     set_: Annotated[
@@ -288,26 +305,27 @@ def audit(
 ) -> int:
     """The main job: unlearn (or take --model), attack it beside its controls, judge it, and show what the judges say about noise."""
     from auditkit.unlearn import METHODS
-    from auditkit_evaluators import JUDGES
 
-    names = tuple(choose("judge", name.strip(), JUDGES) for name in judges.split(","))
+    names, protocol = parse_judges(judges), choose("protocol", protocol, PROTOCOLS)
     if model is not None and (method or any(text.startswith("unlearn.") for text in set_ or [])):
         raise UserError("--model takes a model that is unlearned already: leave out --method and --set unlearn.*")
     method = choose("method", method or "safemax", METHODS)
     forget = parse_classes(classes) if model is not None else needed(classes)
     shown = console(no_wait=no_wait, jobs=jobs)
-    from auditkit import show, stages
+    from auditkit import show, show_evaluation, stages
 
     params = by_command(method, set_ or [])
     arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "method": method, "params": params}
+    choice: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception}
     if dry_run:
         dry("audit", as_json, stages.plan_audit(forget, **arguments))
         return 0
-    done = stages.audit(forget, **arguments, judges=names, clip_model=clip_model, seed=seed, console=shown)
+    done = stages.audit(forget, **arguments, judges=names, **choice, seed=seed, console=shown)
     record = done.read_json("summary.json")
-    show.audit(done)
+    show_evaluation.audit(done)
     finish(done, as_json, record)
-    return show.gate(record["gate"], fail_on)
+    return show.gate(record, fail_on)
 
 
 app.command()(cli_runs.verify)
+app.command()(cli_judges.schema)

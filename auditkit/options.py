@@ -22,6 +22,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for a run that another process is computing: exit 2.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes side by side (default: one per core).")]
+Judges = Annotated[
+    str, typer.Option("--judges", metavar="NAME[,NAME]", help="ensemble, clip, density, noise, fidelity, one member, or module:function.")
+]
+Protocol = Annotated[str, typer.Option("--protocol", help="clean, or paper: images stretched and counted as in SA and SalUn.")]
+ClipModel = Annotated[str | None, typer.Option("--clip-model", metavar="MODEL", help="ViT-B-32:openai, local-dir:PATH or hf-hub:NAME.")]
+JudgeWeights = Annotated[
+    str | None, typer.Option("--judge-weights", metavar="DIR|FILE", help="Networks that join the ensemble (safetensors).")
+]
+Inception = Annotated[str | None, typer.Option("--inception", metavar="FILE", help="Inception v3 weights for FID (fidelity).")]
 FailOn = Annotated[
     float | None,
     typer.Option(
@@ -29,6 +38,7 @@ FailOn = Annotated[
     ),
 ]
 
+PROTOCOLS = ("clean", "paper")  # evaluators' protocol.PROTOCOLS, whose import would bring torch; a test compares them
 COMMANDS = ("unlearn", "pretrain", "retrain", "sample", "relearn", "finetune", "evaluate", "audit")
 
 
@@ -40,6 +50,13 @@ def parse_classes(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--class takes a class number like 2, or several like 2,5; got {text!r}") from None
+
+
+def parse_judges(text: str) -> tuple[str, ...]:
+    """ "ensemble,clip" to ("ensemble", "clip"). Raises UserError for a name that is neither judge nor measure nor plug-in."""
+    from auditkit_evaluators import check
+
+    return tuple(dict.fromkeys(check(name.strip()) for name in text.split(",")))
 
 
 def needed(classes: str | None) -> tuple[int, ...]:

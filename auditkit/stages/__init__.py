@@ -5,7 +5,8 @@ The command line calls nothing else; the plan_ functions say what a command woul
 
 from auditkit.stages.attack import attack
 from auditkit.stages.audit import audit
-from auditkit.stages.evaluate import evaluate
+from auditkit.stages.evaluate import evaluate, evaluate_images
+from auditkit.stages.judging import measured as cards
 from auditkit.stages.plan import plan_attack, plan_audit, plan_evaluate, plan_pretrain, plan_sample, plan_unlearn
 from auditkit.stages.sample import sample
 from auditkit.stages.train import pretrain, retrain, unlearn
@@ -13,7 +14,9 @@ from auditkit.stages.train import pretrain, retrain, unlearn
 __all__ = [
     "attack",
     "audit",
+    "cards",
     "evaluate",
+    "evaluate_images",
     "plan_attack",
     "plan_audit",
     "plan_evaluate",

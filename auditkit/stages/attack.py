@@ -83,7 +83,7 @@ class Case:
             words = ",".join(map(str, self.classes))
             reasons["retrained"] = f"not measured: no model retrained without class {words} (auditkit retrain --class {words})"
         for also in self.classes[1:]:
-            reasons[f"class {also}"] = f"forgotten too, not looked at here (--class {also})"
+            reasons[f"class {also}"] = f"forgotten too, not attacked here (--class {also})"
         return reasons
 
 

@@ -12,7 +12,7 @@ from auditkit.results import Measure
 from auditkit.stages import source
 from auditkit.stages.attack import INDEX, Case, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.evaluate import EVALUATION, Counts, evaluate
+from auditkit.stages.evaluate import EVALUATION, counts_of, evaluate
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.train import find_original, make_params, unlearn
 from auditkit_attacks import ATTACKS
@@ -29,7 +29,10 @@ def audit(
     data_name: str = "digits",
     method: str = "safemax",
     judges: tuple[str, ...] = ("ensemble", "clip"),
+    protocol: str = "clean",
     clip_model: str | None = None,
+    judge_weights: str | None = None,
+    inception: str | None = None,
     params: dict[str, dict[str, Any]] | None = None,
     seed: int = 0,
     console: Console = SILENT,
@@ -60,10 +63,9 @@ def audit(
         case = find_case(model, original, data_name, classes)
     side_by_side(_cells(case.roles(dataset), case.classes, budgets, common), "attacking", console)
     attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in ATTACKS}
-    counts = asdict(make_params(Counts, settings.get("evaluate", {})))
-    judged = evaluate(
-        judges, clip_model=clip_model, console=console, classes=case.classes, attacks=attacks, **case.given, **common, **counts
-    )
+    counts = counts_of(settings.get("evaluate", {}), protocol)
+    choice: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception}
+    judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **choice, **case.given, **common, **counts)
     return _summarise(case, dataset, judged, seed, console)
 
 
@@ -88,11 +90,12 @@ def _summarise(case: Case, dataset: data.Dataset, judged: rundir.Run, seed: int,
         seed=seed,
         parents={"evaluation": judged.digest, "model": case.subject.digest},
         data=dataset.sha256,
+        schema_number=2,
     )
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
-        run.write_json(SUMMARY, {**record, "evaluation": judged.name, "judges": [c["judge"] for c in record["cards"]]})
-        title = f"{case.subject.name}: class {record['class']}"
+        run.write_json(SUMMARY, {**record, "evaluation": judged.name})
+        title = f"{case.subject.name}: class {record['class']}, untouched: {record['verdicts'][0]['word']}"
         run.write(GRID, pictures.grid(_grid_rows(case, judged), title=title))
         panels = [(f"{c['attack']}, {c['setting']}", _lines(c)) for c in record["curves"]]
         ylabel = f"judged {record['class']} by {record['curve_judge']}, %"

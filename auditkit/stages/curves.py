@@ -1,12 +1,13 @@
 """Recovery curves as the reporting judges see them: one judge chosen from its card, the subject's excess over each floor."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from auditkit.results import Measure
 from auditkit.stages.attack import FLOORS
-from auditkit_evaluators import examine, stats
+from auditkit_evaluators import cards, stats
 from auditkit_evaluators.votes import Judge
 
 
@@ -19,15 +20,16 @@ def _last(found: dict[str, Tensor]) -> dict[str, int]:
     return steps
 
 
-def speaker(panel: list[Judge], cards: dict[str, examine.Card]) -> Judge:
+def speaker(panel: Sequence[Judge], found: dict[str, cards.Card], asked: int) -> Judge:
     """The one judge whose curves are printed: of those that know the class (90 % of real heldout images, else the best),
-    the one that calls matched noise by that class least often. Chosen from cards alone, before any attack is looked at."""
+    the one that calls independent noise by that class least often. Chosen from cards alone, before any image is looked at."""
 
     def on_noise(judge: Judge) -> float:
-        return max(reading.hit.value or 0.0 for reading in cards[judge.name].noise.values())
+        columns = found[judge.name].panel
+        return max(columns[kind].closed[asked] / columns[kind].n for kind in cards.INDEPENDENT)
 
     def on_real(judge: Judge) -> float:
-        return cards[judge.name].real_class.value or 0.0
+        return found[judge.name].classes[asked].hit.value or 0.0
 
     able = [j for j in panel if on_real(j) >= 0.9] or [max(panel, key=on_real)]
     return min(able, key=on_noise)
@@ -60,7 +62,7 @@ def by_judge(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, st
 
 
 def hits(judge: Judge, images: Tensor, asked: int) -> tuple[int, int]:
-    return int((judge.judge(images).probs.argmax(1) == asked).sum()), len(images)
+    return int((judge.judge(images).said == asked).sum()), len(images)
 
 
 def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]], steps: list[int], settings: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from auditkit.errors import UserError, choose
 from auditkit.stages import source
 from auditkit.stages.attack import Case, find_case
 from auditkit.stages.cost import Estimate, estimate
-from auditkit.stages.evaluate import CONTROL_N, Counts, latest_case
+from auditkit.stages.evaluate import CONTROL_N, Counts
+from auditkit.stages.latest import latest_case
 from auditkit.stages.train import find_original, make_params
 from auditkit.unlearn import METHODS
 from auditkit_attacks import ATTACKS
@@ -102,4 +103,4 @@ def _evaluated(case: Case, dataset: data.Dataset, n: int, retain_n: int) -> int:
     kept = len(dataset.classes) - len(case.classes)
     full = 2 if case.original else 1
     controls = len(case.roles(dataset).keys() - {"subject", "original"})
-    return full * (n + kept * retain_n) + n + controls * min(n, CONTROL_N)
+    return (full + 1) * n * len(case.classes) + full * kept * retain_n + controls * min(n, CONTROL_N)

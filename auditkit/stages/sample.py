@@ -27,10 +27,10 @@ def sample(
     data_name: str = "digits",
     sampler: sampling.Sampler | None = None,
     seed: int = 0,
-    noise_for: int | None = None,
+    noise_for: tuple[int, ...] = (),
     console: Console = SILENT,
 ) -> rundir.Run:
-    """`counts[c]` images of each class c; with `noise_for` also what the sampler gives when that class's branch is silent.
+    """`counts[c]` images of each class c; for classes in `noise_for` also what the sampler gives when that class's branch is silent.
 
     Image i of a class depends on (seed, class, i) alone, so two models sampled with one seed are paired image by image.
     """
@@ -46,9 +46,9 @@ def sample(
         done = state.tensors if state else {}
         with console.track(f"sample {model.name}", sum(counts.values())) as advance:
             _draw(network, counts, how, seed, done, save, advance)
-        if noise_for is not None:
-            forms = sampling.matched_noise(network, noise_for, counts[noise_for], how, seed=key_of(seed, noise_for))
-            done |= {f"noise/{form}": t for form, t in forms.items()}
+        for c in noise_for:
+            forms = sampling.matched_noise(network, c, counts[c], how, seed=key_of(seed, c))
+            done |= {f"noise/{c}/{form}": t for form, t in forms.items()}
         run.write(IMAGES, to_bytes(done))
         run.write(GRID, pictures.grid(_rows({dataset.classes[c]: done[f"class/{c}"] for c in counts})))
         return {"passes": how.passes, "model": model.name}
@@ -63,7 +63,7 @@ def sample_request(
     data_name: str = "digits",
     sampler: sampling.Sampler | None = None,
     seed: int = 0,
-    noise_for: int | None = None,
+    noise_for: tuple[int, ...] = (),
 ) -> rundir.Request:
     """What decides a sample run, and so its name."""
     how = sampler or sampling.Sampler()
@@ -73,7 +73,7 @@ def sample_request(
         role=model.role,
         classes=tuple(counts) if len(counts) <= 2 else (),
         seed=seed,
-        params={"sampler": asdict(how), "counts": [[c, n] for c, n in counts.items()], "noise_for": noise_for},
+        params={"sampler": asdict(how), "counts": [[c, n] for c, n in counts.items()], "noise_for": list(noise_for)},
         parents={"model": model.digest},
         data=data.load(data_name).sha256,
     )
@@ -112,6 +112,6 @@ def _draw(
 
 
 def images(run: rundir.Run) -> dict[str, Tensor]:
-    """What a sample or attack run holds: "class/<c>", "noise/<form>" or "<setting>/<step>" to uint8 (N, C, H, W)."""
+    """What a sample or attack run holds: "class/<c>", "noise/<c>/<form>" or "<setting>/<step>" to uint8 (N, C, H, W)."""
     tensors: dict[str, Tensor] = load_file(files.check_safetensors(run.file(IMAGES)))
     return tensors

@@ -1,4 +1,7 @@
-"""CLIP as a judge: zero-shot, softmax(logit_scale * cosine(image, caption of each class)), one temperature on top.
+"""CLIP as a judge: zero-shot, softmax(logit_scale * cosine(image, captions of each class)), one temperature on top.
+
+It answers "no class" where its image features are strange (openset.py), or where a caption of noise fits better than any class's.
+Untrained noise captions catch little (9 % of noise, judges.md); they are dropped where they win on more than 5 % of real images.
 
 Any open_clip model will do; for digits a small one is bundled (auditkit/zoo/clip-digits, made by clip_digits.py), so that
 the judge works without a network. Weights that are missing are an error: open_clip's own create_model() would go on with
@@ -6,6 +9,7 @@ random ones and a log line.
 """
 
 import gzip
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -23,7 +27,7 @@ import auditkit
 from auditkit.data import Dataset
 from auditkit.errors import UserError, choose
 from auditkit.files import sha256_of
-from auditkit_evaluators import temperature
+from auditkit_evaluators import openset, temperature
 from auditkit_evaluators.votes import Floats, Judge, Votes, check_images
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
@@ -46,6 +50,8 @@ PROMPTS = {
 }
 GENERAL = ("a photo of a {}.", "a photo of the {}.", "a blurry photo of a {}.", "a low resolution photo of a {}.", "a picture of one {}.")
 
+NOISE = ("random noise", "a photo of static noise", "an image of television static", "a picture of nothing but noise")
+
 CHUNK = 256  # images judged at once
 
 
@@ -63,31 +69,50 @@ def build(data: Dataset, *, model: str | None = None, seed: int = 0) -> tuple[Ju
     *geometry, normalise = preprocess.transforms
     prompts = PROMPTS.get(data.name, GENERAL)
     captions = open_clip.build_zero_shot_classifier(network, tokenizer, data.classes, prompts).detach()  # (D, K)
+    noise = open_clip.build_zero_shot_classifier(network, tokenizer, ("noise",), [*NOISE]).detach()  # (D, 1)
+    scale = float(network.logit_scale.detach().exp())
 
     @torch.inference_mode()
-    def scores(images: Tensor) -> tuple[Floats, Floats]:
-        logits, features = [], []
+    def encode(images: Tensor) -> Tensor:
+        features = []
         for chunk in torch.split(images, CHUNK):
             x = three_channels(chunk)
             for step in geometry:  # in uint8, as PIL would: bicubic overshoot is clamped
                 x = step(x)
-            f = network.encode_image(normalise(x.float() / 255), normalize=True)
-            logits.append(network.logit_scale.exp() * f @ captions)
-            features.append(f)
-        return torch.cat(logits).double().numpy(), torch.cat(features).double().numpy()
+            features.append(network.encode_image(normalise(x.float() / 255), normalize=True))
+        return torch.cat(features)
 
-    held, truth = data.part("calibration")
-    t = temperature.fit(scores(check_images(held))[0], truth.numpy())
+    def cosines(features: Tensor, to: Tensor) -> Floats:
+        return np.asarray((features @ to).double().numpy())
+
+    (images, labels), (held, truth) = data.part("judges"), data.part("calibration")
+    known = encode(check_images(held))
+    t = temperature.fit(scale * cosines(known, captions), truth.numpy())
+    strange = openset.fit(encode(check_images(images)).double().numpy(), labels.numpy(), known.double().numpy())
+    useful = float((cosines(known, noise)[:, 0] > cosines(known, captions).max(axis=1)).mean()) <= openset.REFUSED
 
     def judge(images: Tensor) -> Votes:
         images = check_images(images)
         if len(images) == 0:
-            return Votes(probs=np.zeros((0, len(data.classes))))
-        logits, features = scores(images)
-        return Votes(probs=temperature.probabilities(logits, t), features=features)
+            return Votes(probs=np.zeros((0, len(data.classes))), abstain=np.zeros(0, dtype=np.bool_) if strange or useful else None)
+        features = encode(images)
+        similarity = cosines(features, captions)
+        refused = np.zeros(len(images), dtype=np.bool_)
+        if strange:
+            refused |= strange.abstain(features.double().numpy())
+        if useful:
+            refused |= cosines(features, noise)[:, 0] > similarity.max(axis=1)
+        return Votes(
+            probs=temperature.probabilities(scale * similarity, t),
+            abstain=refused if strange or useful else None,
+            features=features.double().numpy(),
+            similarity=similarity,
+        )
 
-    fitted_on = fingerprint(data.name, model) if model else f"{data.name}/judges ({len(data.part('judges')[0])} images)"
-    return (Judge(name="clip", family="contrastive", judge=judge, temperature=t, fitted_on=fitted_on),)
+    print_of = fingerprint(data.name, model)
+    fitted_on = print_of if model else f"{data.name}/judges ({len(images)} images)"
+    sha = hashlib.sha256(f"{print_of} {prompts} {NOISE} {useful}".encode()).hexdigest()
+    return (Judge(name="clip", family="contrastive", judge=judge, temperature=t, fitted_on=fitted_on, sha=sha, space="clip"),)
 
 
 def fingerprint(data_name: str, model: str | None) -> str:

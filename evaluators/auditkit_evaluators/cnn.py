@@ -3,6 +3,7 @@
 GroupNorm and not BatchNorm: an image's votes must not depend on what the training batches happened to hold.
 """
 
+import hashlib
 from collections.abc import Callable
 
 import torch
@@ -41,8 +42,9 @@ class Cnn(nn.Module):
         return self.head(features), features
 
 
-def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Trains on uint8 `images` (B, C, H, W); returns the function from such images to (logits (B, K), features (B, 64)).
+def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], str]:
+    """Trains on uint8 `images` (B, C, H, W); returns the function from such images to (logits (B, K), features (B, 64)), and
+    the hash of its weights.
 
     The same seed gives the same network on the same machine; the global random state is left as it was.
     """
@@ -67,7 +69,8 @@ def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> Callable[[Te
         parts = [model(chunk.float() / 255) for chunk in torch.split(batch, CHUNK)]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
-    return scores
+    weights = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+    return scores, hashlib.sha256(weights).hexdigest()
 
 
 def shifted(x: Tensor, rng: torch.Generator) -> Tensor:

@@ -1,14 +1,18 @@
-"""Six closed-set judges of five families, fitted on the `judges` split in a few seconds.
+"""Closed-set judges of several families, each with the answer "no class", fitted on the `judges` split in a few seconds.
 
 They do not vote together: on noise they fail together, each into a sink class of its own, and a majority hides that.
-Two of them, cnn-a and cnn-b, differ in the seed alone, to show how far a sink moves with it.
+cnn-a and cnn-b differ in the seed alone, to show how far a sink moves with it. Networks that were trained elsewhere join with
+`weights` (resnet.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -17,83 +21,100 @@ from torch import Tensor
 
 from auditkit.data import Dataset
 from auditkit.errors import UserError
-from auditkit_evaluators import cnn, temperature
+from auditkit_evaluators import cnn, openset, resnet, temperature
 from auditkit_evaluators.votes import Floats, Judge, Votes, check_images
 
-Scores = Callable[[Tensor], tuple[Floats, Floats | None]]  # uint8 images to logits (B, K) and features (B, D)
-Fit = Callable[[Tensor, Tensor, int, int], Scores]  # images, labels, K, seed
+Scores = Callable[[Tensor], tuple[Floats, Floats]]  # uint8 images to logits (B, K) and features (B, D)
+Fit = Callable[[Tensor, Tensor, int, int], tuple[Scores, str]]  # images, labels, K, seed; the hash of the weights beside
 
 # Vote shares of 0 have no logarithm: a k-NN of 5 that is wrong once would ask for an infinite temperature.
 SMOOTHING = 0.01
+# Classic judges see larger images pooled to this: on CIFAR-10 their hit rates do not suffer, and noise averages out.
+SIDE = 8
+PIXELS = "pixels"  # the feature space of the classic judges
+SVC_IMAGES = 4000  # fitting an SVC is quadratic in the images: 12,000 would take minutes
 
 
-def build(data: Dataset, *, seed: int = 0) -> tuple[Judge, ...]:
-    """The six judges: fitted on the `judges` split of `data`, temperature on its `calibration` split.
-
-    The same data and seed give the same judges.
+def build(data: Dataset, *, seed: int = 0, weights: Path | None = None, only: Container[str] | None = None) -> tuple[Judge, ...]:
+    """The six judges (or those named in `only`), and one for each network in the file or folder `weights`: fitted on the `judges`
+    split of `data`, temperature and the threshold of "no class" on its `calibration` split. The same data and seed give the same judges.
 
     Raises:
-        UserError: a class has no image in the `judges` split, or the images are smaller than 8 x 8.
+        UserError: a class has no image in the `judges` split, the images are smaller than 8 x 8, or weights do not fit.
     """
     images, labels = data.part("judges")
     missing = [name for k, name in enumerate(data.classes) if not bool((labels == k).any())]
     if missing:
         raise UserError(f"judges need images of every class, {data.name} has none of {', '.join(missing)} in its judges split")
-    if min(images.shape[-2:]) < 8:
-        raise UserError(f"judges need images of at least 8 x 8 pixels, {data.name} has {images.shape[-2]} x {images.shape[-1]}")
-    return tuple(_member(name, family, fit, data, seed) for name, (family, fit) in MEMBERS.items())
+    if min(images.shape[-2:]) < SIDE:
+        raise UserError(f"judges need images of at least {SIDE} x {SIDE} pixels, {data.name} has {images.shape[-2]} x {images.shape[-1]}")
+    loaded = [] if weights is None else resnet.load_all(weights, data)
+    own = f"{data.name}/judges ({len(labels)} images)"
+    chosen = {name: entry for name, entry in MEMBERS.items() if only is None or name in only}
+    fitted = [
+        member(name, family, *fit(images, labels, len(data.classes), seed), data, own, name if family == "convolution" else PIXELS)
+        for name, (family, fit) in chosen.items()
+    ]
+    return (*fitted, *(member(name, "residual", scores, sha, data, f"weights {sha[:12]}", name) for name, scores, sha in loaded))
 
 
-def _member(name: str, family: str, fit: Fit, data: Dataset, seed: int) -> Judge:
+def member(name: str, family: str, scores: Scores, sha: str, data: Dataset, fitted_on: str, space: str) -> Judge:
+    """A judge from its scores: temperature and "no class" calibrated on `data`. `sha` stands for its weights, `space` names its features."""
+    shape = data.shape
     images, labels = data.part("judges")
-    shape = tuple(images.shape[1:])
-    scores = fit(images, labels, len(data.classes), seed)
     held, truth = data.part("calibration")
-    t = temperature.fit(scores(held)[0], truth.numpy())
+    logits, held_features = scores(held)
+    t = temperature.fit(logits, truth.numpy())
+    strange = openset.fit(scores(images)[1], labels.numpy(), held_features)
 
     def judge(batch: Tensor) -> Votes:
         batch = check_images(batch, shape)
         if len(batch) == 0:
-            return Votes(probs=np.zeros((0, len(data.classes))))
+            return Votes(probs=np.zeros((0, len(data.classes))), abstain=np.zeros(0, dtype=np.bool_) if strange else None)
         logits, features = scores(batch)
-        return Votes(probs=temperature.probabilities(logits, t), features=features)
+        abstain = strange.abstain(features) if strange else None
+        return Votes(probs=temperature.probabilities(logits, t), abstain=abstain, features=features)
 
-    return Judge(name=name, family=family, judge=judge, temperature=t, fitted_on=f"{data.name}/judges ({len(labels)} images)")
+    return Judge(name=name, family=family, judge=judge, temperature=t, fitted_on=fitted_on, sha=sha, space=space)
 
 
-def _classic(make: Callable[[int], Any]) -> Fit:
-    """A scikit-learn classifier on flat pixels in [0, 1]; logits are decision values, or log vote shares where it has none."""
+def _classic(make: Callable[[int], Any], limit: int | None = None) -> Fit:
+    """A scikit-learn classifier on pixels in [0, 1]; logits are decision values, or log vote shares where it has none."""
 
-    def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> Scores:
-        model = make(seed).fit(_flat(images), labels.numpy())
+    def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Scores, str]:
+        chosen = np.random.default_rng(seed).permutation(len(images))[:limit] if limit and len(images) > limit else np.arange(len(images))
+        model = make(seed).fit(pixels(images)[chosen], labels.numpy()[chosen])
 
-        def scores(batch: Tensor) -> tuple[Floats, Floats | None]:
+        def scores(batch: Tensor) -> tuple[Floats, Floats]:
+            x = pixels(batch)
             if not hasattr(model, "decision_function"):
-                return np.log((1 - SMOOTHING) * model.predict_proba(_flat(batch)) + SMOOTHING / classes), None
-            values = np.asarray(model.decision_function(_flat(batch)), dtype=np.float64)
+                return np.log((1 - SMOOTHING) * model.predict_proba(x) + SMOOTHING / classes), x
+            values = np.asarray(model.decision_function(x), dtype=np.float64)
             # With two classes scikit-learn returns one column: the log-odds of the second.
-            return (np.stack([np.zeros_like(values), values], axis=1) if values.ndim == 1 else values), None
+            return (np.stack([np.zeros_like(values), values], axis=1) if values.ndim == 1 else values), x
 
-        return scores
+        return scores, str(joblib.hash(model, hash_name="sha1"))
 
     return fit
 
 
 def _cnn(offset: int) -> Fit:
-    def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> Scores:
-        network = cnn.fit(images, labels, classes, 2 * seed + offset)
+    def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Scores, str]:
+        network, sha = cnn.fit(images, labels, classes, 2 * seed + offset)
 
-        def scores(batch: Tensor) -> tuple[Floats, Floats | None]:
+        def scores(batch: Tensor) -> tuple[Floats, Floats]:
             logits, features = network(batch)
             return _double(logits), _double(features)
 
-        return scores
+        return scores, sha
 
     return fit
 
 
-def _flat(images: Tensor) -> Floats:
-    return _double(images.flatten(1)) / 255
+def pixels(images: Tensor) -> Floats:
+    """uint8 images (B, C, H, W) as rows in [0, 1]; images of more than 8 x 8 pixels are averaged down to that."""
+    x = images.to(torch.float64) / 255
+    return np.asarray((F.adaptive_avg_pool2d(x, SIDE) if max(x.shape[-2:]) > SIDE else x).flatten(1).numpy())
 
 
 def _double(x: Tensor) -> Floats:
@@ -101,7 +122,7 @@ def _double(x: Tensor) -> Floats:
 
 
 MEMBERS: dict[str, tuple[str, Fit]] = {
-    "svc": ("kernel", _classic(lambda seed: SVC(C=10.0, random_state=seed))),
+    "svc": ("kernel", _classic(lambda seed: SVC(C=10.0, random_state=seed), limit=SVC_IMAGES)),
     "knn": ("neighbours", _classic(lambda seed: KNeighborsClassifier(n_neighbors=5, weights="distance"))),
     "forest": ("trees", _classic(lambda seed: RandomForestClassifier(n_estimators=200, random_state=seed))),
     "logistic": ("linear", _classic(lambda seed: LogisticRegression(max_iter=2000, random_state=seed))),

@@ -1,8 +1,9 @@
-"""What a judge says about images, and what it says about real images and about noise: UA never stands alone.
+"""What a judge says about images, beside what it says about noise of the same make: UA never stands alone.
 
 UA = 1 - share of images whose argmax is the asked class; H = mean over images of the entropy of each softmax, in nats (both
 as in SA's and SalUn's classifier_evaluation.py). A judge that calls pure noise "one" makes every model look as if it
-remembers class "one"; so each rate is set against the same judge's rate on matched noise, in one sentence.
+remembers class "one"; so each rate is set against the same judge's rate on controls of the same images: matched noise, and
+surrogates that keep an image's pixels or its spectrum.
 """
 
 import math
@@ -11,12 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from auditkit.data import Dataset
 from auditkit.results import Measure, Record
 from auditkit_evaluators.stats import difference, entropy, mean_measure, paired_difference, rate
+from auditkit_evaluators.surrogates import SURROGATES
 from auditkit_evaluators.votes import Judge
 
-HISTOGRAM = "histogram"  # the form of noise made by matched.matched; every card has it
+HISTOGRAM = "histogram"  # the form of noise made by matched.matched; every set of images has it
 
 # A judge that calls at most one noise image in twenty the class cannot explain a UA that anybody would publish as a failure.
 NOISE_RATE = 0.05
@@ -30,9 +31,8 @@ BLIND = 0.5
 
 
 class Reading(Record):
-    """One judge on one set of images: `said` holds its class for each image, -1 where it abstained, `votes` their counts.
-
-    Images on which it abstained count in `n` and in no class.
+    """One judge on one set of images: `said` holds its closed-set class of each image, `votes` their counts over K classes, and
+    `answers` those over K classes and "no class", or None if it cannot say that. UA and `hit` ignore "no class", as the field does.
     """
 
     judge: str
@@ -44,26 +44,16 @@ class Reading(Record):
     ua: Measure
     entropy: Measure
     entropy_share: Measure
+    entropy_of_mean: Measure
+    refused: Measure
+    similarity: Measure | None
     votes: tuple[int, ...]
-    said: tuple[int, ...]
-
-
-class Card(Record):
-    """What one judge was itself measured to do: on real held-out images, and on each form of matched noise."""
-
-    judge: str
-    family: str
-    fitted_on: str
-    temperature: float
-    real: Measure
-    real_class: Measure
-    noise: dict[str, Reading]
-    sink: int
-    sink_share: Measure
+    answers: tuple[int, ...] | None
+    said: tuple[int, ...] | None
 
 
 class Excess(Record):
-    """The class rate on some images minus the highest rate on matched noise, `noise` naming that form.
+    """The class rate on some images minus the highest rate on their controls, `noise` naming that control.
 
     `explained_by_noise`: the judge calls the images and the noise the class alike, so its UA is a property of the judge.
     `present`: it finds the class clearly more often than in noise. Both False: neither can be said.
@@ -74,6 +64,9 @@ class Excess(Record):
     difference: Measure
     explained_by_noise: bool
     present: bool
+
+
+Controls = dict[str, Reading]
 
 
 def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[str]) -> Reading:
@@ -87,10 +80,10 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
     votes = judge.judge(images)
     if votes.probs.shape != (len(images), len(classes)):
         raise ValueError(f"{judge.name}: expected probabilities {(len(images), len(classes))}, found {votes.probs.shape}")
-    said = votes.probs.argmax(axis=1)
-    said = said if votes.abstain is None else np.where(votes.abstain, -1, said)
-    counts, n = np.bincount(said[said >= 0], minlength=len(classes)), len(images)
+    counts, n = np.bincount(votes.said, minlength=len(classes)), len(images)
     hits, h = int(counts[asked]), entropy(votes.probs)
+    answers = None if votes.abstain is None else np.bincount(votes.answered, minlength=len(classes) + 1)
+    spread = float(entropy(votes.probs.mean(axis=0, keepdims=True))[0]) if n else None
     return Reading(
         judge=judge.name,
         family=judge.family,
@@ -101,59 +94,29 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
         ua=rate("UA", n - hits, n, safer="higher"),
         entropy=mean_measure("H", h, unit="nats", safer="higher"),
         entropy_share=mean_measure("H / ln K", h / math.log(len(classes)), unit="share", safer="higher"),
+        entropy_of_mean=Measure(name="H of the mean", value=spread, n=n, unit="nats", note=None if n else "no images"),
+        refused=rate("no class", int(answers[-1]), n)
+        if answers is not None
+        else Measure(name="no class", value=None, n=n, note="this judge cannot answer no class"),
+        similarity=None
+        if votes.similarity is None
+        else mean_measure("cosine to the class's captions", votes.similarity[:, asked], unit="cosine", safer="lower"),
         votes=tuple(int(c) for c in counts),
-        said=tuple(int(c) for c in said),
+        answers=None if answers is None else tuple(int(c) for c in answers),
+        said=tuple(int(c) for c in votes.said),
     )
 
 
-def card(judge: Judge, data: Dataset, asked: int, noise: dict[str, Tensor]) -> Card:
-    """The card of `judge` for class `asked`: hits on the `heldout` split, votes on each form of matched noise (uint8 images).
+def excess(reading: Reading, controls: Controls) -> Excess:
+    """`reading` against the control that its judge calls the class most often; simultaneous over the controls compared.
 
     Raises:
-        ValueError: the form "histogram" (matched.matched of the audited images) is not among `noise`, or holds no images.
-    """
-    if HISTOGRAM not in noise or len(noise[HISTOGRAM]) == 0:
-        raise ValueError(f"expected noise images under {HISTOGRAM!r}, found {', '.join(noise) or 'no noise at all'}")
-    images, labels = data.part("heldout")
-    right = judge.judge(images).probs.argmax(axis=1) == labels.numpy()
-    of_class = (labels == asked).numpy()
-    readings = {form: read(judge, x, asked, form, data.classes) for form, x in noise.items()}
-    votes = readings[HISTOGRAM].votes
-    sink = int(np.argmax(votes))
-    return Card(
-        judge=judge.name,
-        family=judge.family,
-        fitted_on=judge.fitted_on,
-        temperature=judge.temperature,
-        real=rate("hit rate on real images", int(right.sum()), len(right)),
-        real_class=rate(f"hit rate on real images of class {asked}", int(right[of_class].sum()), int(of_class.sum())),
-        noise=readings,
-        sink=sink,
-        sink_share=rate("share of matched noise in the sink class", votes[sink], len(noise[HISTOGRAM])),
-    )
-
-
-def excess(reading: Reading, card: Card) -> Excess:
-    """`reading` against the form of noise that `card`'s judge calls the class most often; simultaneous over the forms compared.
-
-    Forms that the sampler made from the seeds of the images (any but "histogram", of equal n) are compared image by image
-    and are preferred: they are the closest match, and an unlearned model agrees with them on 96 % of its pixels.
-
-    Raises:
-        ValueError: they are of two judges or of two classes.
+        ValueError: no control, or they are of two judges or of two classes.
     """
     asked = reading.asked
-    if reading.judge != card.judge or any(noise.asked != asked for noise in card.noise.values()):
-        raise ValueError(f"expected the card of {reading.judge} for class {asked}, found one of {card.judge} or of another class")
-    same_seeds = [form for form in card.noise.values() if form.images != HISTOGRAM and form.n == reading.n > 0]
-    forms = same_seeds or [form for form in card.noise.values() if form.n]
-    floor = max(forms, key=lambda form: form.votes[asked] / form.n)
-    name = f"{reading.judge}: class {asked} above matched noise ({floor.images})"
-    if same_seeds:
-        ours, noise = np.array(reading.said) == asked, np.array(floor.said) == asked
-        over = paired_difference(name, ours, noise, comparisons=len(forms))
-    else:
-        over = difference(name, reading.votes[asked], reading.n, floor.votes[asked], floor.n, comparisons=len(forms))
+    if not controls or any(control.judge != reading.judge or control.asked != asked for control in controls.values()):
+        raise ValueError(f"expected controls of {reading.judge} for class {asked}, found none, or those of another judge or class")
+    over, floor = above(reading, controls, asked)
     low, high = (-1.0 if over.low is None else over.low), (1.0 if over.high is None else over.high)
     return Excess(
         judge=reading.judge,
@@ -162,6 +125,28 @@ def excess(reading: Reading, card: Card) -> Excess:
         explained_by_noise=_low(reading.hit) > NOISE_RATE and _low(floor.hit) > NOISE_RATE and low <= MARGIN and high <= ALIKE,
         present=low > MARGIN,
     )
+
+
+def above(reading: Reading, controls: Controls, label: int, claims: int = 1) -> tuple[Measure, Reading]:
+    """How much more often class `label` is voted than in the control where it is voted most, and that control.
+
+    Controls with one image for each image (surrogates; the sampler's noise from the same seeds) are compared image by image. Where the
+    sampler made some, histogram noise is left out: they are the closer match (96 % of the pixels of an unlearned model's output).
+    The interval holds for `claims` times as many comparisons as there are controls (Bonferroni).
+    """
+    forms = [form for form in controls.values() if form.n]
+    if any(form.images not in (HISTOGRAM, *SURROGATES) and form.n == reading.n > 0 for form in forms):
+        forms = [form for form in forms if form.images != HISTOGRAM]
+    if not forms or not reading.n:
+        missing = Measure(name=f"{reading.judge}: class {label} above its controls", value=None, n=0, safer="lower", note="no images")
+        return missing, next(iter(controls.values()))
+    floor = max(forms, key=lambda form: form.votes[label] / form.n)
+    name = f"{reading.judge}: class {label} above {floor.images}"
+    comparisons = claims * len(forms)
+    if floor.images != HISTOGRAM and floor.n == reading.n:
+        ours, theirs = np.array(reading.said) == label, np.array(floor.said) == label
+        return paired_difference(name, ours, theirs, comparisons=comparisons), floor
+    return difference(name, reading.votes[label], reading.n, floor.votes[label], floor.n, comparisons=comparisons), floor
 
 
 def _low(measure: Measure) -> float:

@@ -2,26 +2,28 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from auditkit.results import Measure
-from auditkit_evaluators.examine import BLIND, MARGIN, Card, Reading, excess
+from auditkit_evaluators.cards import Card
+from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, Controls, Excess, Reading
+from auditkit_evaluators.stats import rate
+from auditkit_evaluators.surrogates import SURROGATES
 
 
-def sentence(reading: Reading, card: Card, classes: Sequence[str]) -> str:
+def sentence(reading: Reading, over: Excess, card: Card, controls: Controls, classes: Sequence[str]) -> str:
     """ "svc: calls 412 of 500 images 'one' (82 % [79, 86]), and 81 % of matched noise (histogram) too: ..."
 
     It says the class is there, or not more of it than in noise, or that noise explains the UA, or that n is too small to tell;
     and it warns when the judge misses half of the real images of that class.
-
-    Raises:
-        ValueError: see examine.excess.
     """
     if reading.n == 0:
         return f"{reading.judge}: not measured: no images"
-    over = excess(reading, card)
-    noise = card.noise[over.noise]
+    noise = controls[over.noise]
     name = classes[reading.asked]
     head = f"{reading.judge}: calls {reading.votes[reading.asked]} of {reading.n} images {name!r} ({_text(reading.hit)})"
-    floor = f"{_share(noise.hit)} of matched noise ({over.noise})"
+    kind = "the surrogates" if over.noise in SURROGATES else "matched noise"
+    floor = f"{_share(noise.hit)} of {kind} ({over.noise})"
     points = _points(over.difference)
     low, high = over.difference.low or 0.0, over.difference.high or 0.0
     if over.explained_by_noise:
@@ -31,11 +33,13 @@ def sentence(reading: Reading, card: Card, classes: Sequence[str]) -> str:
     elif low > 0:
         said = f" against {floor}: {points}, more than in noise but too little to say that the class is there"
     elif high <= MARGIN:
-        sink = f"; it calls noise {classes[card.sink]!r} ({_share(card.sink_share)})"
+        votes = controls[HISTOGRAM].votes
+        most = int(np.argmax(votes))
+        sink = f"; it calls noise {classes[most]!r} ({_share(rate('sink', votes[most], sum(votes)))})"
         said = f", and {floor}: no more of the class than noise holds{sink}"
     else:
         said = f" against {floor}: {points}, undecided at this number of images"
-    return head + said + _blind(card.real_class) + "."
+    return head + said + _blind(card.classes[reading.asked].hit) + "."
 
 
 def _blind(real: Measure) -> str:

@@ -14,19 +14,31 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Votes:
-    """One row per image: `probs` (B, K) rows that sum to 1; `abstain` (B,) True where the judge calls the image no class
-    at all, or None if it cannot abstain; `features` (B, D), or None if it has none."""
+    """One row per image: `probs` (B, K) rows that sum to 1, the closed-set answer; `abstain` (B,) True where the judge calls
+    the image no class at all, or None if it cannot; `features` (B, D) and `similarity` (B, K) to each class's captions, or None."""
 
     probs: Floats
-    abstain: NDArray[np.bool_] | None = None
+    abstain: Bools | None = None
     features: Floats | None = None
+    similarity: Floats | None = None
+
+    @property
+    def said(self) -> NDArray[np.int64]:
+        """(B,) the closed-set class of each image."""
+        return np.asarray(self.probs.argmax(axis=1))
+
+    @property
+    def answered(self) -> NDArray[np.int64]:
+        """(B,) the class of each image, or K where the judge calls it no class."""
+        return self.said if self.abstain is None else np.where(self.abstain, self.probs.shape[1], self.said)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
     """A function from uint8 images (B, C, H, W) to Votes, with what a reader must know to doubt it.
 
-    Judges of one family share their failures, so their votes are not independent. `temperature` divided its logits.
+    Judges of one family share their failures, so their votes are not independent. `temperature` divided its logits; `sha`
+    stands for its weights, so that a card can never be mistaken for that of another judge. `space` names its features.
     """
 
     name: str
@@ -34,6 +46,8 @@ class Judge:
     judge: Callable[[Tensor], Votes]
     temperature: float
     fitted_on: str
+    sha: str
+    space: str
 
 
 def check_images(images: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -1,0 +1,62 @@
+"""`auditkit judges list|card` and `auditkit schema`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from auditkit.errors import choose
+from auditkit.options import ClipModel, Data, Json, JudgeWeights, NoWait, Seed, console, finish, parse_judges
+
+judges = typer.Typer(help="List the judges, and show what each was itself measured to do.", no_args_is_help=True)
+
+ABOUT = {
+    "ensemble": "six closed-set judges of five families that can answer no class; --judge-weights adds networks",
+    "clip": "zero-shot CLIP with prompt ensembles; --clip-model names any open_clip model",
+    "density": "precision, recall, density, coverage, C2ST and MMD, beside real v real and noise (no vote)",
+    "noise": "are the pixels independent, or does an image hold structure? (always measured; naming it prints it)",
+    "fidelity": "FID, KID, precision and recall, IS of the retained classes (no vote)",
+}
+SCHEMAS = {"evaluation": ("auditkit_evaluators.evaluation", "Evaluation"), "card": ("auditkit_evaluators.cards", "Card")}
+
+
+@judges.command("list")
+def judges_list(as_json: Json = False) -> None:
+    """Every name that --judges takes."""
+    from auditkit_evaluators import MEMBERS
+
+    names = {**ABOUT, **dict.fromkeys(MEMBERS, "a member of the ensemble alone"), "module:function": "a judge of your own (docs/judges.md)"}
+    if as_json:
+        print(json.dumps(names))
+        return
+    for name, about in names.items():
+        print(f"{name:16} {about}")
+
+
+@judges.command("card")
+def judges_card(
+    name: Annotated[str, typer.Argument(metavar="JUDGE", help="A judge: svc, clip, ensemble, module:function.")],
+    data: Data = "digits",
+    clip_model: ClipModel = None,
+    judge_weights: JudgeWeights = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    no_wait: NoWait = False,
+) -> None:
+    """What a judge does on real images, on noise, and on the ladder between them; measured once and kept."""
+    names = parse_judges(name)
+    shown = console(no_wait=no_wait)
+    from auditkit import show_card, stages
+
+    for run in stages.cards(names, data_name=data, clip_model=clip_model, judge_weights=judge_weights, seed=seed, console=shown):
+        card: dict[str, Any] = run.read_json("card.json")
+        show_card.card(card)
+        finish(run, as_json, card)
+
+
+def schema(name: Annotated[str, typer.Argument(help="evaluation or card.")]) -> None:
+    """Print the JSON schema of a result."""
+    from importlib import import_module
+
+    module, kind = SCHEMAS[choose("schema", name, SCHEMAS)]
+    print(json.dumps(getattr(import_module(module), kind).model_json_schema(), indent=1))

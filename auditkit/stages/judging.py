@@ -1,0 +1,125 @@
+"""Judges at work: built, each measured on its card before it speaks, then asked about one set of images after the other."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+import auditkit_evaluators
+from auditkit import data, rundir, training
+from auditkit.errors import UserError
+from auditkit.stages.cell import SILENT, Console, compute
+from auditkit_evaluators import cards, evidence, examine, matched, noise, reference
+from auditkit_evaluators.evaluation import Heard
+from auditkit_evaluators.surrogates import SURROGATES
+from auditkit_evaluators.verdict import decide
+from auditkit_evaluators.votes import Judge
+
+CARD = "card.json"
+HISTOGRAM_N = 2000  # noise drawn from the histogram costs nothing; the other forms cost a sampler run each
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The judges of one evaluation with their cards, and what the noise test compares with; `jobs` of them work at once."""
+
+    judges: tuple[Judge, ...]
+    cards: dict[str, cards.Card]
+    real: reference.Reference
+    dataset: data.Dataset
+    seed: int
+    jobs: int
+
+    def each(self, work: Callable[[Judge], T]) -> list[T]:
+        """`work(judge)` of every judge, in their order. Threads: the time goes to libraries that release the interpreter's lock."""
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            return list(pool.map(work, self.judges))
+
+
+def build(
+    names: tuple[str, ...], dataset: data.Dataset, *, clip_model: str | None, weights: Path | None, seed: int, console: Console
+) -> Panel:
+    """The judges behind `names`; a card that exists is not measured again, whatever model is judged.
+
+    Raises:
+        UserError: no name that votes, or a judge that cannot be built.
+    """
+    judges, runs = _measured(names, dataset, clip_model, weights, seed, console)
+    made = {judge.name: cards.Card.model_validate(run.read_json(CARD)) for judge, run in zip(judges, runs, strict=True)}
+    known = torch.cat([dataset.part(split)[0] for split in ("judges", "calibration")])
+    return Panel(judges, made, reference.fit(known, seed=seed), dataset, seed, console.jobs)
+
+
+def measured(
+    names: tuple[str, ...],
+    *,
+    data_name: str = "digits",
+    clip_model: str | None = None,
+    judge_weights: str | None = None,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> list[rundir.Run]:
+    """The card of each judge behind `names`, as finished runs."""
+    weights = Path(judge_weights) if judge_weights else None
+    return _measured(names, data.load(data_name), clip_model, weights, seed, console)[1]
+
+
+def _measured(
+    names: tuple[str, ...], dataset: data.Dataset, clip_model: str | None, weights: Path | None, seed: int, console: Console
+) -> tuple[tuple[Judge, ...], list[rundir.Run]]:
+    if not any(auditkit_evaluators.speaks(name) for name in names):
+        raise UserError(f"--judges {','.join(names)}: measures do not vote; give a judge beside them, like ensemble or clip")
+    with console.track("building judges", 1) as advance:
+        judges = tuple(auditkit_evaluators.build(names, dataset, clip_model=clip_model, weights=weights, seed=seed))
+        advance(1)
+    runs = []
+    with console.track("cards", len(judges)) as advance:
+        for done, judge in enumerate(judges):
+            runs.append(_card(judge, dataset, seed, console))
+            advance(done + 1)
+    return judges, runs
+
+
+def _card(judge: Judge, dataset: data.Dataset, seed: int, console: Console) -> rundir.Run:
+    """The card of one judge: a run of its own, found by the hash of the judge's weights and the data, or measured now."""
+    request = rundir.Request(
+        stage="card", method=judge.name[:40], role="judge", seed=seed, params={"key": cards.key(judge, dataset)}, data=dataset.sha256
+    )
+
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        run.write_json(CARD, cards.measure(judge, dataset, seed=seed).model_dump())
+        return {"judge": judge.name, "fitted_on": judge.fitted_on}
+
+    return compute(request, work, Console(wait=console.wait))
+
+
+def hear(panel: Panel, images: Tensor, asked: int, *, name: str, role: str, digest: str, made: dict[str, Tensor] | None = None) -> Heard:
+    """What every judge says of one set of images asked to show class `asked`, beside its controls, and the verdict.
+
+    `made` holds the noise that the sampler gave from the same seeds, by form; the subject's histogram noise is drawn in greater number.
+    """
+    forms = {examine.HISTOGRAM: matched.matched(images, HISTOGRAM_N if made else len(images), panel.seed)} | (made or {})
+    forms |= {form: make(images, panel.seed) for form, make in SURROGATES.items()}
+    classes = panel.dataset.classes
+
+    def one(judge: Judge) -> evidence.Evidence:
+        reading = examine.read(judge, images, asked, f"{role}, {name}", classes)
+        controls = {form: examine.read(judge, control, asked, form, classes) for form, control in forms.items()}
+        return evidence.gather(reading, panel.cards[judge.name], controls, classes, judges=len(panel.judges), seed=panel.seed)
+
+    found = panel.each(one)
+    structure = noise.test(images, panel.real, seed=panel.seed)
+    verdict = decide(found, structure, classes)
+    return Heard(set=name, role=role, digest=digest, verdict=verdict, structure=structure, evidence=tuple(map(_brief, found)))
+
+
+def _brief(found: evidence.Evidence) -> evidence.Evidence:
+    """Without the answers to each single control image, which nobody reads again."""
+    controls = {form: control.model_copy(update={"said": None}) for form, control in found.controls.items()}
+    return found.model_copy(update={"controls": controls})

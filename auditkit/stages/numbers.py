@@ -1,0 +1,103 @@
+"""The numbers beside the verdict: retained classes, Fano's bound, density and fidelity, each with what it says about noise or real images."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from auditkit.results import Measure
+from auditkit.stages.judging import Panel
+from auditkit_evaluators import ensemble, matched, stats
+from auditkit_evaluators import fano as bounds
+from auditkit_evaluators.protocol import PROTOCOLS, stretch
+from auditkit_evaluators.votes import Judge
+
+
+def retained(panel: Panel, images: dict[str, dict[str, Tensor]], kept: list[int]) -> tuple[Measure, ...]:
+    """How often each judge sees the asked class in the retained ones: original, subject, and the change, image by image
+    (both were drawn from the same seeds)."""
+    roles = [r for r in ("original", "subject") if r in images]
+
+    def one(judge: Judge) -> list[Measure]:
+        found = []
+        right = {r: np.concatenate([judge.judge(images[r][f"class/{c}"]).said == c for c in kept]) for r in roles}
+        for role, hit in right.items():
+            found.append(stats.rate(f"{judge.name}: retained classes, {role}", int(hit.sum()), len(hit), safer="higher"))
+        if len(right) == 2:
+            name = f"{judge.name}: change of retained classes"
+            found.append(stats.paired_difference(name, right["subject"], right["original"], safer="higher"))
+        return found
+
+    return tuple(m for measures in panel.each(one) for m in measures)
+
+
+def fano(panel: Panel, images: dict[str, Tensor], forgotten: tuple[int, ...], kept: list[int]) -> tuple[Measure, ...]:
+    """Fano's bound for each judge, from what it recovers of every class that the subject was asked for."""
+    classes = sorted((*forgotten, *kept))
+
+    def one(judge: Judge) -> list[Measure]:
+        rows = [np.bincount(judge.judge(images[f"class/{c}"]).said, minlength=len(classes)) for c in classes]
+        return bounds.bound(judge.name, np.stack(rows), seed=panel.seed)
+
+    return tuple(m for measures in panel.each(one) for m in measures)
+
+
+def density(panel: Panel, images: Tensor, asked: int) -> tuple[Measure, ...]:
+    """Density measures of the images, then of their matched noise, against real images of the class that no judge was fitted on;
+    in pixels and in the features of the best network of each family."""
+    from auditkit_evaluators.density import compare
+
+    parts = [panel.dataset.part(split) for split in ("model", "calibration", "heldout")]
+    real = torch.cat([x[labels == asked] for x, labels in parts])
+    noise = matched.matched(images, len(images), panel.seed)
+    found: list[Measure] = []
+    for judge in _spaces(panel):
+        features = [judge.judge(x).features for x in (images, noise, real)]
+        if any(f is None for f in features):
+            continue
+        ours, control, reference = (np.asarray(f) for f in features)
+        found += compare(ours, reference, space=judge.space, seed=panel.seed)
+        for m in compare(control, reference, space=judge.space, seed=panel.seed):
+            if "real v real" not in m.name:
+                found.append(m.model_copy(update={"name": f"{m.name}, matched noise"}))
+    return tuple(found)
+
+
+def _spaces(panel: Panel) -> list[Judge]:
+    """One judge for each kind of features: pixels, and of each family of networks the one with the best hit rate."""
+    chosen: dict[str, Judge] = {}
+    for judge in panel.judges:
+        kind = judge.space if judge.space == ensemble.PIXELS else judge.family
+        known = chosen.get(kind)
+        if known is None or (panel.cards[judge.name].hit.value or 0) > (panel.cards[known.name].hit.value or 0):
+            chosen[kind] = judge
+    return list(chosen.values())
+
+
+def fidelity(
+    panel: Panel, images: dict[str, dict[str, Tensor]], kept: list[int], *, protocol: str, inception: str | None
+) -> tuple[Measure, ...]:
+    """FID and its like of the retained classes, subject and original: in Inception features where weights were given, and in those of
+    the best network among the judges."""
+    from pathlib import Path
+
+    from auditkit_evaluators import extractor
+    from auditkit_evaluators.fidelity import compare
+
+    how = PROTOCOLS[protocol]
+    prepare = stretch if how.stretch else (lambda x: x)
+    real, labels = panel.dataset.part(how.reference)
+    reference = {c: prepare(real[labels == c]) for c in kept}
+    networks = [j for j in _spaces(panel) if j.space != ensemble.PIXELS]
+    extractors = [extractor.inception(Path(inception))] if inception else []
+    if networks:
+        extractors.append(extractor.judge_extractor(max(networks, key=lambda j: panel.cards[j.name].hit.value or 0)))
+    found: list[Measure] = []
+    for features in extractors:
+        for role in (r for r in ("original", "subject") if r in images):
+            given = {c: prepare(images[role][f"class/{c}"]) for c in kept}
+            found += [m.model_copy(update={"name": f"{role}: {m.name}"}) for m in compare(given, reference, features, seed=panel.seed)]
+    if not extractors:
+        found.append(Measure(name="fidelity", value=None, n=0, note="no judge has features, and no Inception weights were given (--inception)"))
+    return tuple(found)
+
+

@@ -1,0 +1,111 @@
+"""All that one judge has to say about one set of images: its card, its reading, the controls, the mixture, and what it sees."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from auditkit.results import Measure, Record
+from auditkit_evaluators.cards import Card
+from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, Controls, Excess, Reading, above, excess
+from auditkit_evaluators.mixture import Shares, shares, total_variation
+
+CLEAN = 0.02  # the share that a clean class must surely exceed
+APART = 0.3  # total variation below which a judge cannot tell a class from noise: its mixture estimate spans half of 0..1
+
+
+class Evidence(Record):
+    """One judge on one set, asked about one class. `seen` maps a class to how it was seen: "clean" or "degraded"; `claim` is the
+    excess over the controls with an interval that holds for all judges together.
+    """
+
+    judge: str
+    family: str
+    reading: Reading
+    controls: dict[str, Reading]
+    excess: Excess
+    claim: Measure
+    share: Measure
+    shares: tuple[float, ...] | None
+    seen: dict[int, str]
+    informative: bool
+    note: str | None
+    tv: float
+    tv_open: float | None
+    lod: Measure
+
+
+def gather(reading: Reading, card: Card, controls: Controls, classes: Sequence[str], *, judges: int, seed: int = 0) -> Evidence:
+    """What a judge's reading amounts to beside its card and its controls, when `judges` judges claim together.
+
+    Raises:
+        ValueError: a card or controls of another judge or class, or no histogram noise among the controls.
+    """
+    asked = reading.asked
+    if card.judge != reading.judge or HISTOGRAM not in controls:
+        raise ValueError(f"expected the card of {reading.judge} and its controls with {HISTOGRAM}, found one of {card.judge}, {[*controls]}")
+    over = excess(reading, controls)
+    mixed = _mixture(reading, card, controls, seed)
+    claims = {k: 2 * judges * (1 if k == asked else len(classes) - 1) for k in range(len(classes))}
+    seen: dict[int, str] = {}
+    for k in range(len(classes)):
+        if mixed is not None and mixed.surely_above(k, CLEAN, claims[k]):
+            seen[k] = "clean"
+    first = _degraded(reading, controls, claims)
+    if first is not None:
+        seen.setdefault(first, "degraded")
+    real, noise = card.real[asked], controls[HISTOGRAM]
+    tv = total_variation(np.array(real.closed), np.array(noise.votes)) if noise.n else 0.0
+    tv_open = total_variation(np.array(real.open), np.array(noise.answers)) if noise.answers is not None and noise.n else None
+    hit = card.classes[asked].hit.value or 0.0
+    note = None
+    if (tv if tv_open is None else tv_open) < APART:
+        note = "this judge cannot tell this class from noise"
+    elif hit < BLIND:
+        note = f"this judge knows only {100 * hit:.0f} % of real images of this class"
+    return Evidence(
+        judge=reading.judge,
+        family=reading.family,
+        reading=reading,
+        controls=controls,
+        excess=over,
+        claim=above(reading, controls, asked, claims=judges)[0],
+        share=_share(mixed, asked, reading),
+        shares=None if mixed is None else tuple(float(v) for v in mixed.value[: len(classes)]),
+        seen=seen,
+        informative=note is None,
+        note=note,
+        tv=tv,
+        tv_open=tv_open,
+        lod=card.classes[asked].lod,
+    )
+
+
+def _mixture(reading: Reading, card: Card, controls: Controls, seed: int) -> Shares | None:
+    """Shares of each class and then of each control in the images, from the answers with "no class" where there are any."""
+    if reading.n < 2:
+        return None
+    made = [control for control in controls.values() if control.n]
+    if reading.answers is None:
+        return shares(np.array(reading.votes), np.array([c.closed for c in card.real] + [c.votes for c in made]), seed=seed)
+    return shares(np.array(reading.answers), np.array([c.open for c in card.real] + [c.answers for c in made]), seed=seed)
+
+
+def _share(mixed: Shares | None, asked: int, reading: Reading) -> Measure:
+    name = f"{reading.judge}: share of class {asked} in the mixture"
+    if mixed is None:
+        return Measure(name=name, value=None, n=reading.n, safer="lower", note=f"{reading.n} images: an estimate needs two")
+    value, low, high = (float(x[asked]) for x in (mixed.value, mixed.low, mixed.high))
+    return Measure(name=name, value=value, n=reading.n, low=low, high=high, safer="lower")
+
+
+def _degraded(reading: Reading, controls: Controls, claims: dict[int, int]) -> int | None:
+    """The class that exceeds its controls most, if it surely does by more than the margin, with "no class" ignored."""
+    if reading.n < 2:
+        return None
+    forms = [form for form in controls.values() if form.n]
+    gain = [votes / reading.n - max(form.votes[k] / form.n for form in forms) for k, votes in enumerate(reading.votes)]
+    first = int(np.argmax(gain))
+    if gain[first] <= MARGIN:
+        return None
+    over, _ = above(reading, controls, first, claims=claims[first])
+    return first if over.low is not None and over.low > MARGIN else None

@@ -1,0 +1,70 @@
+"""The reference of the noise test: the directions of real images, and how far a real image stands out of noise on the ladder."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from auditkit_evaluators.panel import ladder
+from auditkit_evaluators.structure import fit_components, flat, names, null_statistics, statistics
+from auditkit_evaluators.votes import Floats, check_images
+
+COMPONENTS = 32
+# Directions from one half of the images, the ladder from the other: on its own images a direction promises too much.
+MIN_REAL = 2 * COMPONENTS
+# Below .03 the effect is proportional to a: it is an energy, and the energy of the real image in sqrt(a) real + noise is a.
+GRID = (0.0, 0.03, 0.06, 0.1, 0.17, 0.25, 0.5, 0.75, 1.0)
+N_RUNG = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """For images of `shape` (C, H, W): weighted `components` (k, C*H*W), the deviation of each statistic over noise images,
+    `scale` (K,), and its mean excess over noise at each a of GRID in that unit, `effects` (len(GRID), K), with standard `errors`.
+    `reason`: why there is none; then all are empty."""
+
+    shape: tuple[int, int, int]
+    components: Floats
+    scale: Floats
+    effects: Floats
+    errors: Floats
+    reason: str | None = None
+
+
+def fit(real: Tensor, *, seed: int = 0) -> Reference:
+    """The reference from real uint8 images (B, C, H, W), of every class that could be hidden. Too few or flat ones: a `reason`.
+
+    Raises:
+        ValueError: `real` is not uint8 (B, C, H, W).
+    """
+    real = check_images(real)
+    channels, height, width = shape = (real.shape[1], real.shape[2], real.shape[3])
+    reason = None
+    if min(height, width) < 4:
+        reason = f"images of at least 4 x 4 pixels are needed, these are {height} x {width}"
+    elif len(real) < MIN_REAL:
+        reason = f"{MIN_REAL} real images are needed as reference, there are {len(real)}"
+    elif flat(real):
+        reason = "the real images of the reference are all one flat colour"
+    if reason is not None:
+        none = np.zeros((0, len(names(channels))))
+        empty = np.zeros((0, math.prod(shape)))
+        return Reference(shape=shape, components=empty, scale=none.sum(axis=0), effects=none, errors=none, reason=reason)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(real)))
+    components = fit_components(real[order[: len(real) // 2]], COMPONENTS)
+    rest = real[order[len(real) // 2 :]]
+    many = rest.repeat(math.ceil(N_RUNG / len(rest)), 1, 1, 1)[:N_RUNG]
+    noise = ladder(many, 0.0, seed + 1)
+    # One scale for the rungs and for what is audited. Estimated anew for each, its own error left 25 % of intervals wrong at a = .6.
+    scale = null_statistics(noise, components, seed + 1).std(axis=0)
+    rungs = []
+    for a in GRID[1:]:
+        images = ladder(many, a, seed + 1)
+        null = null_statistics(images, components, seed + 1)
+        excess = (statistics(images, components) - null.mean(axis=0)) / scale
+        # Copies of one real image are not independent.
+        rungs.append((excess.mean(axis=0), np.sqrt(excess.var(axis=0) / len(rest[:N_RUNG]) + 1 / len(null))))
+    effects, errors = (np.stack([np.zeros(len(scale)), *column]) for column in zip(*rungs, strict=True))
+    return Reference(shape=shape, components=components, scale=scale, effects=effects, errors=errors)

@@ -1,0 +1,89 @@
+"""The verdict: four words by the rule of docs/verdict.md, with every input and the reason beside it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from auditkit.results import Measure, Record
+from auditkit_evaluators.evidence import Evidence
+from auditkit_evaluators.noise import Structure
+
+Word = Literal["PRESENT", "OTHER CLASS", "NO CLASS", "UNDECIDED"]
+
+WITNESSES = 2  # families that must agree: judges of one family fail together
+ABSENT = 0.05  # an informative judge must put the share of the class surely below this before its silence counts
+FLAGGED = 0.02  # twice the false alarm of the noise test
+
+
+class Verdict(Record):
+    """`word` about one set of n images asked to show a class, and the sentences that led to it."""
+
+    word: Word
+    asked: int
+    n: int
+    why: tuple[str, ...]
+
+
+def decide(evidence: Sequence[Evidence], structure: Structure, classes: Sequence[str]) -> Verdict:
+    """The verdict on one set of images from every judge's evidence and the noise test.
+
+    Raises:
+        ValueError: no evidence, or evidence about different classes or different numbers of images.
+    """
+    asked, n = {e.reading.asked for e in evidence}, {e.reading.n for e in evidence}
+    if len(asked) != 1 or len(n) != 1:
+        raise ValueError(f"expected evidence about one class and one set, found classes {sorted(asked)} and n {sorted(n)}")
+    [k], [count] = asked, n
+    word, why = _rule(evidence, structure, k, classes)
+    return Verdict(word=word, asked=k, n=count, why=tuple(why))
+
+
+def _rule(evidence: Sequence[Evidence], structure: Structure, asked: int, classes: Sequence[str]) -> tuple[Word, list[str]]:
+    by_class = {k: [e for e in evidence if k in e.seen] for k in range(len(classes))}
+    saw = by_class[asked]
+    name = classes[asked]
+    if _families(saw) >= WITNESSES:
+        return "PRESENT", [f"{name!r} is seen by {_names(saw, asked)}"]
+    others = {k: found for k, found in by_class.items() if k != asked and _families(found) >= WITNESSES}
+    if saw:
+        more = "a family of judges more" if len({e.family for e in evidence}) >= WITNESSES else "judges of a second family"
+        return "UNDECIDED", [f"{name!r} is seen by {_names(saw, asked)} alone: PRESENT needs {more}"]
+    if others:
+        k = max(others, key=lambda k: (_families(others[k]), len(others[k])))
+        return "OTHER CLASS", [f"{classes[k]!r} is seen by {_names(others[k], k)}", f"nobody sees {name!r}{_at_most(evidence)}"]
+    return _absence(evidence, structure, name)
+
+
+def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> tuple[Word, list[str]]:
+    why = [f"nobody sees {name!r}{_at_most(evidence)}"]
+    informative = [e for e in evidence if e.informative]
+    silent = [e for e in informative if e.share.high is not None and e.share.high <= ABSENT]
+    if _families(informative) < WITNESSES:
+        return "UNDECIDED", [*why, f"judges of {_families(informative)} families are informative about it, NO CLASS needs {WITNESSES}"]
+    if _families(silent) < WITNESSES:
+        return "UNDECIDED", [*why, f"too few images to put its share below {100 * ABSENT:.0f} % in {WITNESSES} families of judges"]
+    flagged, a = structure.flagged, structure.equivalent
+    if flagged.low is None or a.value is None or a.high is None:
+        return "UNDECIDED", [*why, f"the noise test was not measured ({flagged.note or a.note})"]
+    if flagged.low > FLAGGED:
+        return "UNDECIDED", [*why, f"the images hold structure that no judge knows: {flagged.text(1)} are flagged by the noise test"]
+    limit = min((e.lod.value for e in informative if e.lod.value is not None), default=None)
+    if limit is None or a.high >= limit:
+        needs = "no judge has a limit of detection" if limit is None else f"judges see the class from a = {limit:g}"
+        return "UNDECIDED", [*why, f"the images hold structure (equivalent a up to {a.high:.2g}) that could be the class: {needs}"]
+    why.append(f"as visible as {100 * a.value:.2g} % of a real image (at most {100 * a.high:.2g} %); judges see the class from {100 * limit:g} %")
+    return "NO CLASS", why
+
+
+def _families(evidence: Sequence[Evidence]) -> int:
+    return len({e.family for e in evidence})
+
+
+def _names(evidence: Sequence[Evidence], k: int) -> str:
+    return ", ".join(f"{e.judge} ({e.seen[k]})" for e in evidence)
+
+
+def _at_most(evidence: Sequence[Evidence]) -> str:
+    """The tightest upper bound among the judges whose silence counts."""
+    shares: list[Measure] = [e.share for e in evidence if e.informative]
+    highs = [m.high for m in shares if m.high is not None]
+    return f" (its share is at most {100 * min(highs):.1f} % by the surest judge)" if highs else ""
