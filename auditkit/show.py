@@ -69,7 +69,7 @@ def points(measure: Measure) -> str:
 
 
 def gate(record: dict[str, Any], rate: float | None) -> int:
-    """The exit code under --fail-on: 3 if the verdict is PRESENT or any excess is surely above the rate, 4 if either is undecided, else 0."""
+    """The exit code under --fail-on: 3 if the verdict is PRESENT or an excess surely above the rate, 4 if undecided, else 0."""
     if rate is None:
         return 0
     found = [Measure.model_validate(m) for m in record["gate"]]

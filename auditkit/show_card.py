@@ -11,18 +11,23 @@ def card(found: dict[str, Any]) -> None:
     hit, refused, ece = (Measure.model_validate(found[key]) for key in ("hit", "refused", "ece"))
     terminal.err.print(f"\n[bold]{terminal.plain(found['judge'])}[/] ({found['family']}), fitted on {terminal.plain(found['fitted_on'])}")
     terminal.say(f"real held-out images: {hit.text(1)} right, n = {hit.n}; called no class: {refused.text(1)}")
-    terminal.say(f"temperature {found['temperature']:.3g}, ECE {ece.text(1)}; sink on N(0, 1): class {found['sink']}, {_text(found['sink_share'])}")
+    terminal.say(
+        f"temperature {found['temperature']:.3g}, ECE {ece.text(1)}; sink on N(0, 1): class {found['sink']}, {_text(found['sink_share'])}"
+    )
     rungs = list(found["classes"][0]["ladder"])
     rows = []
     for k, c in enumerate(found["classes"]):
-        lr = c["lr_open"]
-        worth = f"{lr['value']:.3g}" if lr["value"] is not None else "> " + lr["note"].rpartition(" ")[2]
-        lod = c["lod"]["value"]
+        lr, lod = c["lr_open"], c["lod"]["value"]
+        worth = f"{lr['value']:.3g}" if lr["value"] is not None else "> " + lr["note"].rpartition(" ")[2]  # a bound where it is infinite
         ladder = [f"{100 * c['ladder'][a]['value']:.0f}" for a in rungs]
-        rows.append((str(k), _text(c["hit"]), f"{c['tv']:.2f}", f"{c['tv_open']:.2f}", worth, "none" if lod is None else f"{lod:g}", *ladder))
-    caption = "TV: total variation from the closest independent noise, without and with the answer no class; LR+: hit rate over noise rate, with it"
-    columns = ["class", "hit %", "TV", "TV open", "LR+", "LoD", *[f"a={float(a):g}"[:5] for a in rungs]]
-    terminal.table("classes, and % called the class on the ladder sqrt(a) real + sqrt(1-a) noise", columns, rows, caption=caption)
+        seen = "none" if lod is None else f"{lod:g}"
+        rows.append(
+            (str(k), terminal.cell(Measure.model_validate(c["hit"])), f"{c['tv']:.2f}", f"{c['tv_open']:.2f}", worth, seen, *ladder)
+        )
+    caption = "TV: total variation from the closest independent noise, and the same with the answer no class\n"
+    caption += "LR+: hit rate over noise rate, with it; LoD: the smallest a from which it sees the class"
+    columns = ["class", "hit %", "TV", "open", "LR+", "LoD", *[f"{float(a):g}".lstrip("0") or "0" for a in rungs]]
+    terminal.table("classes, and % called the class at a of the ladder sqrt(a) real + sqrt(1-a) noise", columns, rows, caption=caption)
     rows = [
         (kind, str(c["n"]), *[f"{100 * v / c['n']:.0f}" for v in c["closed"]], f"{100 * c['open'][-1] / c['n']:.0f}")
         for kind, c in found["panel"].items()

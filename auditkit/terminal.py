@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -67,7 +67,7 @@ def cell(measure: Measure) -> str:
     return f"{100 * measure.value:.0f}\n[dim]{100 * (measure.low or 0):.0f}-{100 * (measure.high or 0):.0f}[/dim]"
 
 
-def table(title: str, columns: list[str], rows: list[tuple[str, ...]], *, sections: tuple[int, ...] = (), caption: str = "") -> None:
+def table(title: str, columns: list[str], rows: Sequence[tuple[str, ...]], *, sections: tuple[int, ...] = (), caption: str = "") -> None:
     """A table on stderr that fits 80 columns; the first column is text, the others numbers. A rule follows each row in `sections`."""
     shown = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False, title_justify="left", caption_justify="left")
     shown.title, shown.caption = title, caption

@@ -4,8 +4,8 @@
     python benchmarks/verdicts.py cifar10 docs/results/verdicts-cifar10.json FOLDER-OF-PACKS
     python benchmarks/verdicts.py safemax docs/results/verdicts-safemax.json
 
-Real images are those of the `model` split, which no judge and no card has seen. The CIFAR-10 part takes the test images as a data set of its
-own, since the networks were trained on the others, with ResNet-20, 32 and 56 beside the ensemble.
+Real images are those of the `model` split, which no judge and no card has seen. The CIFAR-10 part takes the test images as a
+data set of its own, since the networks were trained on the others, with ResNet-20, 32 and 56 beside the ensemble.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import io
 import json
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,11 @@ def remembering(judge: Judge) -> Judge:
     return Judge(**{**vars(judge), "judge": answer})
 
 
-def one_seed(dataset: data.Dataset, judges: tuple[str, ...], weights: Path | None, n: int, seed: int) -> list[dict[str, Any]]:
+def one_seed(folder: Path | None, seed: int) -> list[dict[str, Any]]:
     """Every class and set of one seed of judges and images."""
     cell._prepare()
+    dataset, n = (data.load("digits"), 500) if folder is None else (cifar10(folder), 200)
+    judges, weights = (("ensemble", "clip"), None) if folder is None else (("ensemble",), folder / "judges")
     console = Console()
     built = judging.build(judges, dataset, clip_model=None, weights=weights, seed=seed, console=console)
     built = judging.Panel(**{**vars(built), "judges": tuple(map(remembering, built.judges))})
@@ -169,7 +172,7 @@ def cifar10(folder: Path) -> data.Dataset:
     with np.load(folder / "cifar10_test.webp.npz", allow_pickle=False) as pack:
         blob, offset, labels = pack["blob"].tobytes(), pack["offset"], pack["label"].astype(np.int64)
         names = tuple(c.decode() for c in pack["classes"])
-    images = np.stack([np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB")) for a, b in zip(offset[:-1], offset[1:], strict=True)])
+    images = np.stack([np.asarray(Image.open(io.BytesIO(blob[a:b])).convert("RGB")) for a, b in pairwise(offset)])
     images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return data.Dataset(
         name="cifar10-test",
@@ -195,8 +198,9 @@ def unlearned(forget: int, seed: int, n: int = 500) -> dict[str, Any]:
 
 if __name__ == "__main__":
     what, out, *rest = sys.argv[1:]
+    # Forked workers: those that pickle functions stumble over torch.classes wherever a function has a name "classes".
     if what == "safemax":
-        found = Parallel(n_jobs=2)(delayed(unlearned)(k, seed) for k in range(10) for seed in SEEDS[:3])
+        found = Parallel(n_jobs=2, backend="multiprocessing")(delayed(unlearned)(k, seed) for k in range(10) for seed in SEEDS[:3])
         judged = [s for r in found for s in r["judges"].values()]
         bars: dict[str, Any] = {
             "verdicts": dict(Counter(r["verdict"] for r in found)),
@@ -207,10 +211,8 @@ if __name__ == "__main__":
             "largest_equivalent_upper": max(r["equivalent"][2] for r in found),
         }
     else:
-        dataset, n = (data.load("digits"), 500) if what == "digits" else (cifar10(Path(rest[0])), 200)
-        weights = Path(rest[0]) / "judges" if rest else None
-        judges = ("ensemble", "clip") if what == "digits" else ("ensemble",)
-        parts = Parallel(n_jobs=2)(delayed(one_seed)(dataset, judges, weights, n, seed) for seed in SEEDS)
+        folder = Path(rest[0]) if what == "cifar10" else None
+        parts = Parallel(n_jobs=2, backend="multiprocessing")(delayed(one_seed)(folder, seed) for seed in SEEDS)
         found = [r for part in parts for r in part]
         bars = summary(found)
     record = {"what": what, "commit": provenance.commit(), "versions": provenance.versions(), "bars": bars, "rows": found}

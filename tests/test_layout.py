@@ -17,7 +17,17 @@ CORE |= {"auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.
 MIDDLE = {"auditkit.unlearn", "auditkit_attacks", "auditkit_evaluators"}
 JUDGING = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data"}  # a judge never sees a generative model
 STAGES = {"auditkit.stages"}
-TOP = {"auditkit.settings", "auditkit.terminal", "auditkit.show", "auditkit.show_evaluation", "auditkit.cli_judges", "auditkit.show_card", "auditkit.options", "auditkit.cli_runs", "auditkit.cli"}
+TOP = {
+    "auditkit.settings",
+    "auditkit.terminal",
+    "auditkit.show",
+    "auditkit.show_evaluation",
+    "auditkit.cli_judges",
+    "auditkit.show_card",
+    "auditkit.options",
+    "auditkit.cli_runs",
+    "auditkit.cli",
+}
 ALLOWED = [
     (KERNELS, set()),
     (CORE, KERNELS | CORE),

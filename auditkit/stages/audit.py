@@ -64,8 +64,8 @@ def audit(
     side_by_side(_cells(case.roles(dataset), case.classes, budgets, common), "attacking", console)
     attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in ATTACKS}
     counts = counts_of(settings.get("evaluate", {}), protocol)
-    choice: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception}
-    judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **choice, **case.given, **common, **counts)
+    how: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception, **counts}
+    judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **how, **case.given, **common)
     return _summarise(case, dataset, judged, seed, console)
 
 

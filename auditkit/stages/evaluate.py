@@ -232,7 +232,9 @@ def _judge(
         "missing": case.missing(case.roles(dataset)),
         "fano": fano(panel, images["subject"], case.classes, kept),
         "retained": retained(panel, images, kept),
-        "fidelity": fidelity(panel, images, kept, protocol=choice.protocol, inception=choice.inception) if "fidelity" in choice.judges else (),
+        "fidelity": fidelity(panel, images, kept, protocol=choice.protocol, inception=choice.inception)
+        if "fidelity" in choice.judges
+        else (),
         "curve_judge": speaker.name,
         "curves": lines,
         "headlines": headlines,
@@ -259,9 +261,7 @@ def _record(
             advance(done + 1)
     subjects = heard[: len(classes)]
     verdicts = tuple(h.verdict for h in subjects)
-    sentences = [
-        sentence(e.reading, e.excess, panel.cards[e.judge], e.controls, dataset.classes) for h in subjects for e in h.evidence
-    ]
+    sentences = [sentence(e.reading, e.excess, panel.cards[e.judge], e.controls, dataset.classes) for h in subjects for e in h.evidence]
     return {
         "verdict": min((v.word for v in verdicts), key=WORST_FIRST.index),
         "verdicts": verdicts,
@@ -292,4 +292,3 @@ def _record(
 def _write(run: rundir.Open, record: Evaluation, panel: judging.Panel, shown: list[Shown]) -> None:
     run.write_json(EVALUATION, record.model_dump(mode="json", by_alias=True))
     run.write(PICTURE, imagery.picture(panel, shown[0].images, shown[0].asked, record.verdicts[0]))
-

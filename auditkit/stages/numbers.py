@@ -1,4 +1,4 @@
-"""The numbers beside the verdict: retained classes, Fano's bound, density and fidelity, each with what it says about noise or real images."""
+"""The numbers beside the verdict: retained classes, Fano's bound, density and fidelity, each beside noise or real images."""
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ def fidelity(
             given = {c: prepare(images[role][f"class/{c}"]) for c in kept}
             found += [m.model_copy(update={"name": f"{role}: {m.name}"}) for m in compare(given, reference, features, seed=panel.seed)]
     if not extractors:
-        found.append(Measure(name="fidelity", value=None, n=0, note="no judge has features, and no Inception weights were given (--inception)"))
+        found.append(
+            Measure(name="fidelity", value=None, n=0, note="no judge has features, and no Inception weights were given (--inception)")
+        )
     return tuple(found)
-
-

@@ -43,9 +43,7 @@ def speaks(name: str) -> bool:
     return name not in MEASURES
 
 
-def build(
-    names: Iterable[str], data: Dataset, *, clip_model: str | None = None, weights: Path | None = None, seed: int = 0
-) -> list[Judge]:
+def build(names: Iterable[str], data: Dataset, *, clip_model: str | None = None, weights: Path | None = None, seed: int = 0) -> list[Judge]:
     """The judges behind `names`, fitted and calibrated on `data`; a name given twice is built once, a measure builds none.
 
     `weights` are networks that join the ensemble (a file or folder of safetensors).

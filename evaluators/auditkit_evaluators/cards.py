@@ -132,12 +132,13 @@ def _column(said: np.ndarray, answered: np.ndarray, classes: int) -> Column:
 
 def _ladder(judge: Judge, images: Tensor, truth: np.ndarray, classes: int, seed: int) -> list[dict[float, Column]]:
     """For each class its column on each rung."""
-    chosen = [np.resize(found := np.flatnonzero(truth == k), min(max(RUNG_N, len(found)), RUNG_CAP)) for k in range(classes)]
-    rows = torch.from_numpy(np.concatenate(chosen))
+    of_class = [np.flatnonzero(truth == k) for k in range(classes)]
+    chosen = [np.resize(rows, min(max(RUNG_N, len(rows)), RUNG_CAP)) for rows in of_class]
+    every = torch.from_numpy(np.concatenate(chosen))
     owner = np.repeat(np.arange(classes), [len(c) for c in chosen])
     found: list[dict[float, Column]] = [{} for _ in range(classes)]
     for a in panel.RUNGS:
-        votes = judge.judge(panel.ladder(images[rows], a, seed))
+        votes = judge.judge(panel.ladder(images[every], a, seed))
         for k in range(classes):
             found[k][a] = _column(votes.said[owner == k], votes.answered[owner == k], classes)
     return found
@@ -165,7 +166,9 @@ def _lr(name: str, hits: int, n: int, noise: Sequence[tuple[int, int]]) -> Measu
     worst, of = max(noise, key=lambda found: found[0] / found[1])
     if worst == 0:
         least = hits / n / clopper_pearson(0, of)[1]
-        return Measure(name=name, value=None, n=n, unit="ratio", safer="higher", note=f"no noise image of {of} was called it: above {least:.0f}")
+        return Measure(
+            name=name, value=None, n=n, unit="ratio", safer="higher", note=f"no noise image of {of} was called it: above {least:.0f}"
+        )
     return Measure(name=name, value=(hits / n) / (worst / of), n=n, unit="ratio", safer="higher")
 
 

@@ -19,8 +19,9 @@ from safetensors.torch import save
 from auditkit.data import Dataset, load
 from auditkit_evaluators import clip
 from auditkit_evaluators.cnn import shifted
-from auditkit_evaluators.examine import HISTOGRAM, card
+from auditkit_evaluators.examine import HISTOGRAM, read
 from auditkit_evaluators.matched import matched
+from auditkit_evaluators.stats import rate
 
 MODEL: dict[str, Any] = {
     "embed_dim": 32,
@@ -81,20 +82,22 @@ def _card(model: Any, data: Dataset, out: Path) -> str:
         "N(0, 1), clamped": ((normal + 1) * 127.5).round().to(torch.uint8),
         "sign noise (0 or 255)": (normal > 0).to(torch.uint8) * 255,
     }
-    measured = card(judge, data, 0, noise)
+    readings = {form: read(judge, x, 0, form, data.classes) for form, x in noise.items()}
+    images, labels = data.part("heldout")
+    real = rate("real", int((judge.judge(images).said == labels.numpy()).sum()), len(labels))
     rows = "\n".join(
         f"| {'held-out digits, pixels mixed' if form == HISTOGRAM else form} | {data.classes[r.votes.index(max(r.votes))]} "
         f"| {max(r.votes) / r.n:.0%} | {r.entropy.text(2)} |"
-        for form, r in measured.noise.items()
+        for form, r in readings.items()
     )
     return CARD.format(
         parameters=sum(p.numel() for p in model.parameters()),
         size=(out / clip.WEIGHTS).stat().st_size / 1e6,
         n_train=len(data.part("judges")[0]),
         prompts=len(clip.PROMPTS["digits"]),
-        n=measured.real.n,
-        real=measured.real.text(1),
-        temperature=measured.temperature,
+        n=real.n,
+        real=real.text(1),
+        temperature=judge.temperature,
         rows=rows,
         steps=STEPS,
         digest=hashlib.sha256((out / clip.WEIGHTS).read_bytes()).hexdigest(),
@@ -111,7 +114,7 @@ It is auditkit's judge `clip` for the digits data, and nothing else.
   and steps were chosen on the `calibration` split.
 - **Real held-out digits** (n = {n}, used for neither): {real} right, 95 % Clopper-Pearson interval.
 - **Temperature** {temperature:.2f} on top of its own logit scale, from the `calibration` split.
-- **Noise** it calls a digit all the same (1,000 images each); it has no way to say "none":
+- **Noise** it calls a digit all the same (1,000 images each); asked without the answer "no class":
 
 | noise | its commonest answer | share | H, nats [95 %] |
 |---|---|---|---|

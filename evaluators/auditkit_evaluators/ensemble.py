@@ -59,7 +59,7 @@ def build(data: Dataset, *, seed: int = 0, weights: Path | None = None, only: Co
 
 
 def member(name: str, family: str, scores: Scores, sha: str, data: Dataset, fitted_on: str, space: str) -> Judge:
-    """A judge from its scores: temperature and "no class" calibrated on `data`. `sha` stands for its weights, `space` names its features."""
+    """A judge from its scores: temperature and "no class" calibrated on `data`; `sha` and `space` as in Judge."""
     shape = data.shape
     images, labels = data.part("judges")
     held, truth = data.part("calibration")

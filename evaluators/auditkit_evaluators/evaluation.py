@@ -10,7 +10,7 @@ from auditkit_evaluators.evidence import Evidence
 from auditkit_evaluators.noise import Structure
 from auditkit_evaluators.verdict import Verdict, Word
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 WORST_FIRST: tuple[Word, ...] = ("PRESENT", "UNDECIDED", "OTHER CLASS", "NO CLASS")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from auditkit.results import Measure, Record
-from auditkit_evaluators.cards import Card
+from auditkit_evaluators.cards import Card, Column
 from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, Controls, Excess, Reading, above, excess
 from auditkit_evaluators.mixture import Shares, shares, total_variation
 
@@ -42,13 +42,15 @@ def gather(reading: Reading, card: Card, controls: Controls, classes: Sequence[s
     """
     asked = reading.asked
     if card.judge != reading.judge or HISTOGRAM not in controls:
-        raise ValueError(f"expected the card of {reading.judge} and its controls with {HISTOGRAM}, found one of {card.judge}, {[*controls]}")
+        raise ValueError(
+            f"expected the card of {reading.judge} and its controls with {HISTOGRAM}, found one of {card.judge}, {[*controls]}"
+        )
     over = excess(reading, controls)
     mixed = _mixture(reading, card, controls, seed)
     claims = {k: 2 * judges * (1 if k == asked else len(classes) - 1) for k in range(len(classes))}
     seen: dict[int, str] = {}
     for k in range(len(classes)):
-        if mixed is not None and mixed.surely_above(k, CLEAN, claims[k]):
+        if mixed is not None and mixed.surely_above(k, CLEAN, claims[k]) and _tells(card.real[k], controls):
             seen[k] = "clean"
     first = _degraded(reading, controls, claims)
     if first is not None:
@@ -88,6 +90,12 @@ def _mixture(reading: Reading, card: Card, controls: Controls, seed: int) -> Sha
     if reading.answers is None:
         return shares(np.array(reading.votes), np.array([c.closed for c in card.real] + [c.votes for c in made]), seed=seed)
     return shares(np.array(reading.answers), np.array([c.open for c in card.real] + [c.answers for c in made]), seed=seed)
+
+
+def _tells(real: Column, controls: Controls) -> bool:
+    """Whether real images of a class draw other answers than every control does: between equal columns EM stays where it starts."""
+    pairs = [(real.closed, c.votes) if c.answers is None else (real.open, c.answers) for c in controls.values() if c.n]
+    return all(total_variation(np.array(ours), np.array(theirs)) >= APART for ours, theirs in pairs)
 
 
 def _share(mixed: Shares | None, asked: int, reading: Reading) -> Measure:

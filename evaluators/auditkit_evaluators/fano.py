@@ -1,9 +1,9 @@
 """Fano's bound: how often anybody who sees only this judge's answers must be wrong about which class was asked for.
 
 h(P) + P ln(K - 1) >= H(X | X'), in nats, for the class asked X and the class recovered X' (Fano 1952; Cover and Thomas, Elements of
-Information Theory, theorem 2.10.1). Tight: the smallest P that satisfies it. Weak: P >= (H - ln 2) / ln K; the "1" of the textbook is one bit,
-and mixing it with nats gives .056 where .190 is right. It is a bound given the judge: if noise is called "bird" every time, it says that birds
-are recovered.
+Information Theory, theorem 2.10.1). Tight: the smallest P that satisfies it. Weak: P >= (H - ln 2) / ln K; the "1" of the textbook is
+one bit, and mixing it with nats gives .056 where .190 is right. It is a bound given the judge: if noise is called "bird" every time,
+it says that birds are recovered.
 """
 
 import math
@@ -12,7 +12,6 @@ import numpy as np
 from scipy.optimize import brentq
 
 from auditkit.results import Measure
-from auditkit_evaluators.votes import Floats
 
 RESAMPLES = 300
 
@@ -40,7 +39,7 @@ def tight(h: float, classes: int) -> float:
     return top if gap(top) <= 0 else 0.0 if h <= 0 else float(brentq(gap, 0.0, top))
 
 
-def conditional_entropy(confusion: Floats) -> float:
+def conditional_entropy(confusion: np.ndarray) -> float:
     """H(X | X') in nats, X uniform over the classes asked, from counts (asked, recovered). Plug-in: biased low in few images.
 
     Raises:
@@ -54,14 +53,12 @@ def conditional_entropy(confusion: Floats) -> float:
     return float(_entropy(joint) - _entropy(recovered))
 
 
-def bound(judge: str, confusion: Floats, *, seed: int = 0) -> list[Measure]:
+def bound(judge: str, confusion: np.ndarray, *, seed: int = 0) -> list[Measure]:
     """H(X | X') and the two bounds for one judge, from counts (asked, recovered), with bootstrap intervals over images."""
     counts, k = np.asarray(confusion, dtype=np.int64), len(confusion)
     rng = np.random.default_rng(seed)
     found = [conditional_entropy(counts)]
-    found += [
-        conditional_entropy(np.stack([rng.multinomial(row.sum(), row / row.sum()) for row in counts])) for _ in range(RESAMPLES)
-    ]
+    found += [conditional_entropy(np.stack([rng.multinomial(row.sum(), row / row.sum()) for row in counts])) for _ in range(RESAMPLES)]
     h = np.clip(np.array(found), 0, math.log(k))
     n, note = int(counts.sum()), f"a bound given {judge}, whose own confusions it holds"
     measures = []
@@ -73,7 +70,9 @@ def bound(judge: str, confusion: Floats, *, seed: int = 0) -> list[Measure]:
         low, high = np.quantile(values[1:], [0.025, 0.975])
         value = float(values[0])
         measures.append(
-            Measure(name=f"{judge}: {name}", value=value, n=n, low=min(float(low), value), high=max(float(high), value), unit=unit, note=note)
+            Measure(
+                name=f"{judge}: {name}", value=value, n=n, low=min(float(low), value), high=max(float(high), value), unit=unit, note=note
+            )
         )
     return measures
 

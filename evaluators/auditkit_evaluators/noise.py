@@ -120,8 +120,9 @@ def _reason(images: Tensor, reference: Reference) -> str | None:
 
 
 def _standard(values: Floats, null: Floats) -> Floats:
-    """`values` (B, K) in deviations of `null` (M, K) from its mean."""
-    return np.asarray((values - null.mean(axis=0)) / null.std(axis=0))
+    """`values` (B, K) in deviations of `null` (M, K) from its mean; 0 where it cannot vary, as between channels of which one is alive."""
+    off, deviation = values - null.mean(axis=0), null.std(axis=0)
+    return np.asarray(np.divide(off, deviation, out=np.zeros_like(off), where=deviation > 0))
 
 
 def _flagged(z: Floats, null: Floats) -> Bools:

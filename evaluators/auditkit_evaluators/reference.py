@@ -67,4 +67,7 @@ def fit(real: Tensor, *, seed: int = 0) -> Reference:
         # Copies of one real image are not independent.
         rungs.append((excess.mean(axis=0), np.sqrt(excess.var(axis=0) / len(rest[:N_RUNG]) + 1 / len(null))))
     effects, errors = (np.stack([np.zeros(len(scale)), *column]) for column in zip(*rungs, strict=True))
-    return Reference(shape=shape, components=components, scale=scale, effects=effects, errors=errors)
+    heights = np.maximum.accumulate(np.abs(effects).max(axis=1))
+    if heights[-1] < 1 or bool((np.diff(heights) <= 0).any()):
+        reason = "the real images of the reference do not stand out of noise"
+    return Reference(shape=shape, components=components, scale=scale, effects=effects, errors=errors, reason=reason)

@@ -35,7 +35,9 @@ def shuffled(images: Tensor, seed: int) -> Tensor:
     """
     images = check_images(images)
     height, width = images.shape[-2:]
-    order = _drawn(len(images), lambda rng: rng.permutation(height * width).astype(np.float64), seed, "shuffled").reshape(-1, 1, height * width)
+    order = _drawn(len(images), lambda rng: rng.permutation(height * width).astype(np.float64), seed, "shuffled").reshape(
+        -1, 1, height * width
+    )
     return images.flatten(2).gather(2, torch.from_numpy(order.astype(np.int64)).expand(-1, images.shape[1], -1)).reshape(images.shape)
 
 
@@ -48,8 +50,7 @@ def phase(images: Tensor, seed: int) -> Tensor:
     """
     values = check_images(images).double().numpy()
     spectrum, noise = np.fft.fft2(values), _normal(images, seed, "phase")
-    turn = np.exp(1j * np.angle(np.fft.fft2(noise)))  # of a real image, so conjugate-symmetric
-    turn[..., 0, 0] = 1
+    turn = np.exp(1j * np.angle(np.fft.fft2(noise)))  # of a real image, so conjugate-symmetric; the mean comes back with the histogram
     x = _ranked(np.fft.ifft2(spectrum * turn).real, values)
     for _ in range(ROUNDS):
         x = _ranked(np.fft.ifft2(np.abs(spectrum) * np.exp(1j * np.angle(np.fft.fft2(x)))).real, values)

@@ -70,7 +70,9 @@ def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> t
     if limit is None or a.high >= limit:
         needs = "no judge has a limit of detection" if limit is None else f"judges see the class from a = {limit:g}"
         return "UNDECIDED", [*why, f"the images hold structure (equivalent a up to {a.high:.2g}) that could be the class: {needs}"]
-    why.append(f"as visible as {100 * a.value:.2g} % of a real image (at most {100 * a.high:.2g} %); judges see the class from {100 * limit:g} %")
+    why.append(
+        f"as visible as {100 * a.value:.2g} % of a real image (at most {100 * a.high:.2g} %); judges see the class from {100 * limit:g} %"
+    )
     return "NO CLASS", why
 
 

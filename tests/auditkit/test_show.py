@@ -9,19 +9,32 @@ def excess(value, low, high, note=None):
 
 
 @pytest.mark.parametrize(
-    ("measures", "rate", "code"),
+    ("measures", "word", "rate", "code"),
     [
-        ([excess(0.5, 0.4, 0.6)], None, 0),
-        ([excess(0.0, -0.02, 0.02)], 0.05, 0),
-        ([excess(0.2, 0.1, 0.3), excess(0.0, -0.02, 0.02)], 0.05, 3),
-        ([excess(0.1, 0.02, 0.2)], 0.05, 4),
-        ([excess(None, None, None, "no floor was run")], 0.05, 4),
-        ([excess(0.2, 0.1, 0.3), excess(None, None, None, "no floor was run")], 0.05, 3),
+        ([excess(0.5, 0.4, 0.6)], "PRESENT", None, 0),
+        ([excess(0.0, -0.02, 0.02)], "NO CLASS", 0.05, 0),
+        ([excess(0.2, 0.1, 0.3), excess(0.0, -0.02, 0.02)], "NO CLASS", 0.05, 3),
+        ([excess(0.1, 0.02, 0.2)], "NO CLASS", 0.05, 4),
+        ([excess(None, None, None, "no floor was run")], "NO CLASS", 0.05, 4),
+        ([excess(0.2, 0.1, 0.3), excess(None, None, None, "no floor was run")], "NO CLASS", 0.05, 3),
+        ([excess(0.0, -0.02, 0.02)], "PRESENT", 0.05, 3),
+        ([excess(0.0, -0.02, 0.02)], "UNDECIDED", 0.05, 4),
+        ([excess(0.0, -0.02, 0.02)], "OTHER CLASS", 0.05, 0),
     ],
-    ids=["no gate asked for", "surely below", "surely above", "undecided", "not measured", "one failure decides"],
+    ids=[
+        "no gate asked for",
+        "surely below",
+        "surely above",
+        "undecided",
+        "not measured",
+        "one failure decides",
+        "the verdict fails it",
+        "the verdict leaves it open",
+        "another class is no failure",
+    ],
 )
-def test_the_gate(measures, rate, code):
-    assert show.gate(measures, rate) == code
+def test_the_gate(measures, word, rate, code):
+    assert show.gate({"gate": measures, "verdict": word}, rate) == code
 
 
 def test_foreign_text_is_escaped(capsys):

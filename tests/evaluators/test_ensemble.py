@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+import auditkit_evaluators
+from auditkit import data
 from auditkit.errors import UserError
 from auditkit_evaluators import ensemble
 
@@ -28,7 +30,9 @@ def test_votes_are_probabilities_and_do_not_depend_on_the_batch(name, judges, di
     assert votes.probs.shape == (30, 10)
     assert votes.probs.dtype == np.float64
     np.testing.assert_allclose(votes.probs.sum(axis=1), 1)
-    assert votes.abstain is None
+    assert votes.abstain.shape == (30,)
+    assert votes.abstain[20:].mean() > 0.5
+    assert votes.abstain[:20].mean() < 0.3
     single = [judges[name].judge(image[None]) for image in images]
     np.testing.assert_allclose(np.concatenate([v.probs for v in single]), votes.probs, atol=1e-5)
     if votes.features is not None:
@@ -62,8 +66,21 @@ def test_the_same_seed_gives_the_same_votes_and_another_seed_other_networks(memb
     again = ensemble.build(digits)
     assert torch.equal(torch.get_rng_state(), before)
     for a, b in zip(members, again, strict=True):
-        assert (a.name, a.family, a.temperature, a.fitted_on) == (b.name, b.family, b.temperature, b.fitted_on)
+        assert (a.name, a.family, a.temperature, a.fitted_on, a.sha) == (b.name, b.family, b.temperature, b.fitted_on, b.sha)
         np.testing.assert_array_equal(a.judge(noise).probs, b.judge(noise).probs)
+
+
+def test_the_hash_follows_the_weights(members):
+    other = {judge.name: judge.sha for judge in ensemble.build(data.load("digits"), seed=1)}
+    assert len({judge.sha for judge in members}) == len(members)
+    assert all(judge.sha != other[judge.name] for judge in members if judge.family in ("trees", "convolution"))
+
+
+def test_members_can_be_built_alone_and_share_the_space_of_pixels(digits, members):
+    alone = ensemble.build(digits, only=("svc", "cnn-b"))
+    assert [(j.name, j.space, j.sha) for j in alone] == [(j.name, j.space, j.sha) for j in members if j.name in ("svc", "cnn-b")]
+    assert {j.space for j in members} == {"pixels", "cnn-a", "cnn-b"}
+    assert tuple(ensemble.MEMBERS) == auditkit_evaluators.MEMBERS
 
 
 def test_two_networks_of_one_recipe_disagree_on_noise_but_not_on_digits(judges, digits, noise):

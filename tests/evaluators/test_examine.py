@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, NOISE_RATE, Card, Excess, Reading, card, excess, read
+from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, NOISE_RATE, Excess, Reading, above, excess, read
 from auditkit_evaluators.matched import matched
 
 THREE = ("zero", "one", "two")
@@ -30,11 +30,12 @@ def test_entropy_is_the_mean_per_image_and_not_that_of_the_mean(teller, images_o
     assert unsure.entropy_share.value == pytest.approx(1.0)
 
 
-def test_abstained_images_count_in_n_and_in_no_class(teller, images_of):
+def test_no_class_is_counted_beside_the_closed_set_answer(teller, images_of):
     reading = read(teller(abstain=[True] * 4 + [False] * 6), images_of(0, 8, 2), 1, "subject", THREE)
-    assert reading.votes == (0, 4, 2)
-    assert reading.hit.value == pytest.approx(0.4)
-    assert reading.hit.n == 10
+    assert reading.votes == (0, 8, 2), "the closed-set answer, and UA with it, ignores no class, as the field does"
+    assert reading.answers == (0, 4, 2, 4)
+    assert reading.hit.value == pytest.approx(0.8)
+    assert reading.refused.value == pytest.approx(0.4)
 
 
 def test_no_images_is_not_measured(teller, images_of):
@@ -49,26 +50,12 @@ def test_a_class_or_a_judge_that_does_not_fit(teller, images_of):
         read(teller(), images_of(1, 1, 1), 1, "subject", THREE[:2])
 
 
-def test_a_card_of_a_real_judge(judges, digits):
-    noise = {HISTOGRAM: matched(digits.part("heldout")[0], 300, 0), "eps=0": matched(digits.part("model")[0], 200, 1)}
-    made = card(judges["svc"], digits, 2, noise)
-    assert made.real.n == 308
-    assert made.real_class.n == 32
-    assert made.real.low > 0.95
-    assert set(made.noise) == set(noise)
-    assert made.noise["eps=0"].n == 200
-    assert made.sink == int(np.argmax(made.noise[HISTOGRAM].votes))
-    assert made.sink_share.value == max(made.noise[HISTOGRAM].votes) / 300
-    assert Card.model_validate_json(made.model_dump_json()) == made
-    reading = read(judges["svc"], digits.part("heldout")[0], 2, "subject", digits.classes)
+def test_records_go_through_json(judges, digits):
+    real = digits.part("heldout")[0]
+    reading = read(judges["svc"], real, 2, "subject", digits.classes)
     assert Reading.model_validate_json(reading.model_dump_json()) == reading
-    over = excess(reading, made)
+    over = excess(reading, {HISTOGRAM: read(judges["svc"], matched(real, 300, 0), 2, HISTOGRAM, digits.classes)})
     assert Excess.model_validate_json(over.model_dump_json()) == over
-
-
-def test_a_card_needs_the_histogram_form(digits, judges, images_of):
-    with pytest.raises(ValueError, match="expected noise images under 'histogram', found eps=0"):
-        card(judges["svc"], digits, 2, {"eps=0": images_of(3)})
 
 
 @pytest.mark.parametrize(
@@ -83,26 +70,34 @@ def test_a_card_needs_the_histogram_form(digits, judges, images_of):
     ],
 )
 def test_excess_over_noise(subject, noise, explained, present, scripted):
-    over = excess(*scripted(subject, {HISTOGRAM: noise}))
+    reading, _, controls = scripted(subject, {HISTOGRAM: noise})
+    over = excess(reading, controls)
     assert (over.explained_by_noise, over.present) == (explained, present)
     assert over.noise == HISTOGRAM
 
 
 def test_the_highest_form_of_noise_is_the_floor_and_all_forms_count_as_comparisons(scripted):
     forms = {HISTOGRAM: (90, 10, 0), "eps=0": (20, 80, 0), "eps=-w*null": (0, 0, 0)}
-    over = excess(*scripted((100, 400, 0), forms))
+    reading, _, controls = scripted((100, 400, 0), forms)
+    over = excess(reading, controls)
     assert over.noise == "eps=0"
     assert over.difference.value == pytest.approx(0)
     assert "2 comparisons" in over.difference.note
 
 
-def test_a_card_of_another_judge_or_class_is_refused(scripted):
-    reading, card_of_one = scripted((1, 1, 1), {HISTOGRAM: (1, 1, 1)})
-    _, card_of_two = scripted((1, 1, 1), {HISTOGRAM: (1, 1, 1)}, asked=2)
-    with pytest.raises(ValueError, match="expected the card of teller for class 1"):
-        excess(reading, card_of_two)
-    with pytest.raises(ValueError, match="expected the card of other"):
-        excess(reading.model_copy(update={"judge": "other"}), card_of_one)
+def test_controls_of_another_judge_or_class_are_refused(scripted):
+    reading, _, of_one = scripted((1, 1, 1), {HISTOGRAM: (1, 1, 1)})
+    _, _, of_two = scripted((1, 1, 1), {HISTOGRAM: (1, 1, 1)}, asked=2)
+    for controls in (of_two, {}, {HISTOGRAM: of_one[HISTOGRAM].model_copy(update={"judge": "other"})}):
+        with pytest.raises(ValueError, match="expected controls of teller for class 1"):
+            excess(reading, controls)
+
+
+def test_more_claims_widen_the_interval_and_any_class_can_be_asked_about(scripted):
+    reading, _, controls = scripted((100, 400, 0), {HISTOGRAM: (300, 200, 0)})
+    one, many = (above(reading, controls, 1, claims=m)[0] for m in (1, 20))
+    assert many.low < one.low < one.value == pytest.approx(0.4)
+    assert above(reading, controls, 0)[0].value == pytest.approx(-0.4)
 
 
 def test_thresholds_are_shares():
@@ -112,7 +107,8 @@ def test_thresholds_are_shares():
 def test_noise_from_the_same_seeds_is_compared_image_by_image(scripted):
     """Equal n: 12 of 500 images differ, so the interval is two points wide although both rates are near one half."""
     forms = {HISTOGRAM: (100, 400, 0), "eps=0": (250, 250, 0)}
-    over = excess(*scripted((238, 262, 0), forms))
+    reading, _, controls = scripted((238, 262, 0), forms)
+    over = excess(reading, controls)
     assert over.noise == "eps=0"
     assert over.difference.value == pytest.approx(0.024)
     assert over.difference.high < 0.05

@@ -44,6 +44,7 @@ def test_every_name_carries_the_extractor_and_the_classes_and_is_followed_by_its
             assert found[at].n == (255 if where == "retained" else 85)
             assert "42 against 42" in found[at + 1].note or where == "retained"
             assert found[at].low <= found[at].value <= found[at].high
+            assert found[at + 1].low < found[at + 1].value < found[at + 1].high  # five splits that differ
     assert names.count("IS (projection), retained") == 1
     assert not any(name.startswith("IS") and "class" in name for name in names)
     assert not set(names) & {m.name for m in compare(*classes, projection(6, 0, name="Inception v3"))}

@@ -22,6 +22,20 @@ def test_every_name_is_a_module_with_build():
         assert callable(import_module(path).build)
 
 
+def test_every_measure_has_compare():
+    for path in auditkit_evaluators.MEASURES.values():
+        assert callable(import_module(path).compare)
+
+
+def test_names_are_judges_measures_members_or_plugins(digits):
+    assert [auditkit_evaluators.check(n) for n in ("clip", "noise", "svc", "mine:judge")] == ["clip", "noise", "svc", "mine:judge"]
+    assert [auditkit_evaluators.speaks(n) for n in ("clip", "noise", "svc")] == [True, False, True]
+    assert [j.name for j in auditkit_evaluators.build(["knn", "svc", "density"], digits)] == ["svc", "knn"]
+    for wrong in ("a:b:c", ":x", "x:", "../x:y"):
+        with pytest.raises(UserError, match="takes a plug-in as module:function"):
+            auditkit_evaluators.check(wrong)
+
+
 def test_unknown_names_are_refused_before_anything_is_fitted(digits):
     with pytest.raises(UserError, match=r"unknown judge 'clipp'\. Did you mean 'clip'"):
         auditkit_evaluators.build(["ensemble", "clipp"], digits)

@@ -47,6 +47,15 @@ def test_agrees_with_the_definitions(shift):
         assert found[name] == pytest.approx(value, abs=1e-9), name
 
 
+def test_agrees_with_the_definitions_where_distances_tie():
+    """Small whole numbers, as the pixels of digits are: most neighbours lie exactly on the edge of a ball."""
+    rng = np.random.default_rng(7)
+    fake, real = (rng.integers(0, 4, size=(n, 3)).astype(float) for n in (40, 30))
+    found, wanted = values(fake, real, 3), by_definition(fake, real, 3)
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(value, abs=1e-9), name
+
+
 def test_density_and_coverage_agree_with_naeems_strict_definition_where_nothing_ties():
     rng = np.random.default_rng(1)
     fake, real = rng.normal(size=(60, 5)), rng.normal(size=(50, 5))

@@ -51,6 +51,12 @@ def test_near_duplicates_far_from_zero_keep_four_digits():
     np.testing.assert_allclose(distances[:, 0], brute(x, y).min(axis=1), rtol=1e-4)
 
 
+def test_copies_far_from_zero_are_exactly_zero_apart():
+    """From the products alone they would be 1e-4 apart."""
+    y = np.random.default_rng(4).normal(size=(300, 512)) * 1e3
+    assert (nearest(y[::2].copy(), y, 1)[0] == 0).all()
+
+
 def test_collapsed_features_are_exactly_zero_apart():
     x = np.full((50, 512), 0.1, dtype=np.float32)
     assert (nearest(x, x, 5, exclude_self=True)[0] == 0).all()

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
-from auditkit_evaluators.examine import HISTOGRAM, card, excess, read
+from auditkit_evaluators import cards
+from auditkit_evaluators.examine import HISTOGRAM, excess, read
 from auditkit_evaluators.matched import matched
 from auditkit_evaluators.sentence import sentence
 
 THREE = ("zero", "one", "two")
+
+
+def spoken(reading, card, controls, classes=THREE):
+    return sentence(reading, excess(reading, controls), card, controls, classes)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +52,14 @@ THREE = ("zero", "one", "two")
     ],
 )
 def test_word_for_word(subject, noise, said, scripted):
-    assert sentence(*scripted(subject, {HISTOGRAM: noise}), THREE) == said
+    assert spoken(*scripted(subject, {HISTOGRAM: noise})) == said
 
 
 def test_a_judge_that_does_not_know_the_class_says_so(scripted):
     noise = {HISTOGRAM: (500, 0, 0)}
-    said = sentence(*scripted((500, 0, 0), noise, real=(3, 30)), THREE)
+    said = spoken(*scripted((500, 0, 0), noise, real=30, known=3))
     assert said.endswith("it calls noise 'zero' (100 %) (it knows only 10 % [2, 27] of the real ones).")
-    assert "none is held out" in sentence(*scripted((500, 0, 0), noise, real=(0, 0)), THREE)
+    assert "none is held out" in spoken(*scripted((500, 0, 0), noise, real=0))
 
 
 @pytest.mark.parametrize("name", ["svc", "knn", "forest", "logistic", "cnn-a", "cnn-b", "clip"])
@@ -62,18 +67,20 @@ def test_noise_asked_as_a_judges_own_sink_is_explained_by_noise_and_real_images_
     """UA of pure noise is far below 100 % for the sink class of every judge: the field would say "not forgotten"."""
     judge = judges[name]
     sink = int(np.bincount(judge.judge(noise).probs.argmax(axis=1), minlength=10).argmax())
-    on_noise = card(judge, digits, sink, {HISTOGRAM: matched(noise, 2000, 1)})
-    reading = read(judge, noise, sink, "noise", digits.classes)
+    card = cards.measure(judge, digits)
+
+    def heard(images):
+        controls = {HISTOGRAM: read(judge, matched(images, 2000, 1), sink, HISTOGRAM, digits.classes)}
+        reading = read(judge, images, sink, "images", digits.classes)
+        return reading, excess(reading, controls), sentence(reading, excess(reading, controls), card, controls, digits.classes)
+
+    reading, over, said = heard(noise)
     assert reading.ua.high < 0.9
-    over = excess(reading, on_noise)
-    said = sentence(reading, on_noise, digits.classes)
     assert not over.present
     assert over.explained_by_noise
     assert "says what this judge calls noise" in said
 
     images, labels = digits.part("heldout")
-    real = images[labels == sink]
-    on_real = card(judge, digits, sink, {HISTOGRAM: matched(real, 500, 1)})
-    shown = read(judge, real, sink, "real", digits.classes)
-    assert excess(shown, on_real).present
-    assert sentence(shown, on_real, digits.classes).endswith("the class is there.")
+    _, over, said = heard(images[labels == sink])
+    assert over.present
+    assert said.endswith("the class is there.")
