@@ -7,13 +7,12 @@ What it cannot see: structure in the pixels' contrast alone, and anything no sta
 """
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 from scipy.stats import norm
 from torch import Tensor
 
 from auditkit.results import Measure, Record
 from auditkit_evaluators.clamped import normal, saturated
-from auditkit_evaluators.reference import GRID, Reference, fit
+from auditkit_evaluators.reference import EQUIVALENT, MIN_SET, Reference, equivalent, fit
 from auditkit_evaluators.stats import mean_measure, rate
 from auditkit_evaluators.structure import flat, mean_image, names, null_statistics, statistics
 from auditkit_evaluators.votes import Bools, Floats, check_images
@@ -21,9 +20,7 @@ from auditkit_evaluators.votes import Bools, Floats, check_images
 __all__ = ["LEVEL", "Reference", "Structure", "compare", "fit", "flags", "test"]
 
 LEVEL = 0.01  # false alarms per image of noise
-# Below it the mean of a skewed statistic is not normal, and scattered images share too few pixels to be independent.
-MIN_SET = 20
-FLAGGED, SET_P, EQUIVALENT = "images with structure", "set p", "as visible as a of a real image"
+FLAGGED, SET_P = "images with structure", "set p"
 
 
 class Structure(Record):
@@ -61,20 +58,20 @@ def test(images: Tensor, reference: Reference, *, seed: int = 0) -> Structure:  
         nothing = Measure(name=FLAGGED, value=None, n=n, note=reason)
         flagged = rate(FLAGGED, n, n, safer="lower").model_copy(update={"note": reason}) if alike else nothing
         p = None
-        equivalent = Measure(name=EQUIVALENT, value=None, n=n, unit="a", note=reason)
+        worth = Measure(name=EQUIVALENT, value=None, n=n, unit="a", note=reason)
     else:
         values, null = statistics(images, reference.components), null_statistics(images, reference.components, seed)
         z = _standard(values, null)
         k = int(_flagged(z, _standard(null, null)).sum())
         flagged = rate(FLAGGED, k, n, safer="lower").model_copy(update={"note": f"noise has {LEVEL:.0%}"})
         p, reason = _set_p(images, z, len(null))
-        equivalent = _equivalent((values - null.mean(axis=0)) / reference.scale, len(null), reference)
+        worth = equivalent((values - null.mean(axis=0)) / reference.scale, len(null), reference)
         found = _means(images, values, null)
     return Structure(
         n=n,
         flagged=flagged,
         p=p,
-        equivalent=equivalent,
+        equivalent=worth,
         statistics=found,
         saturated=saturated(images),
         sigma=sigma,
@@ -139,25 +136,6 @@ def _set_p(images: Tensor, z: Floats, m: int) -> tuple[float | None, str | None]
         return None, f"a set test needs {MIN_SET} images, there are {n}"
     largest = float(np.abs(z.mean(axis=0)).max()) / np.sqrt(1 / n + 1 / m)
     return min(1.0, (k + 1) * min(2 * float(norm.sf(largest)), mean_image(images)[1])), None
-
-
-def _equivalent(excess: Floats, m: int, reference: Reference) -> Measure:
-    """The a at which the largest effect of any statistic is as large, with what both samples leave open.
-
-    The largest of K has the upper limit of one and the lower limit of all K (Bonferroni).
-    """
-    n, k = excess.shape
-    if n < MIN_SET:
-        return Measure(name=EQUIVALENT, value=None, n=n, unit="a", note=f"a mean effect needs {MIN_SET} images, there are {n}")
-    size = np.abs(excess.mean(axis=0))
-    ladder = np.maximum.accumulate(np.abs(reference.effects).max(axis=1))
-    to_a = PchipInterpolator(ladder, GRID)  # monotone; straight lines between the rungs read .6 as .58 (CIFAR-10)
-    a = float(to_a(min(size.max(), ladder[-1])))
-    known = np.array([np.interp(a, GRID, errors) for errors in reference.errors.T])
-    error = np.sqrt(excess.var(axis=0, ddof=1) / n + 1 / m + known**2)
-    low, high = (size - norm.isf(0.025 / k) * error).max(), (size + norm.isf(0.025) * error).max()
-    low, high = (float(to_a(min(max(0.0, x), ladder[-1]))) for x in (low, high))
-    return Measure(name=EQUIVALENT, value=a, n=n, low=low, high=high, unit="a", safer="lower")
 
 
 def _means(images: Tensor, values: Floats, null: Floats) -> tuple[Measure, ...]:

@@ -43,9 +43,10 @@ def find(spec: str) -> tuple[Any, str]:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise UserError(f"--judges {spec}: {module_name} has no function {function_name}")
-    if not module.__file__:
+    file = getattr(module, "__file__", None)
+    if not file:
         raise UserError(f"--judges {spec}: {module_name} is no file, so that it cannot be hashed into the result")
-    return function, hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
+    return function, hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def load(spec: str, data: Dataset, *, seed: int = 0) -> Judge:

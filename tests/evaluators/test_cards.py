@@ -92,7 +92,9 @@ def test_a_judge_that_cannot_say_no_class_has_a_card_without_it(digits):
     def judge(images: torch.Tensor) -> Votes:
         return Votes(probs=np.eye(10)[(images.flatten(1).float().mean(dim=1) / 25.6).long().numpy()])
 
-    card = cards.measure(Judge(name="mean", family="mean", judge=judge, temperature=1.0, fitted_on="nothing", sha="0", space="none"), digits)
+    card = cards.measure(
+        Judge(name="mean", family="mean", judge=judge, temperature=1.0, fitted_on="nothing", sha="0", space="none"), digits
+    )
     assert card.refused.value is None
     assert card.hit.value < 0.3
     assert all(c.open[-1] == 0 for c in card.real)

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, NOISE_RATE, Excess, Reading, above, excess, read

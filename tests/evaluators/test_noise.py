@@ -6,6 +6,7 @@ import torch
 
 from auditkit_evaluators import noise
 from auditkit_evaluators.panel import KINDS, ladder
+from auditkit_evaluators.reference import EQUIVALENT
 
 PURE = ("normal-1", "normal-.5", "normal-.1", "normal-4", "uniform", "sign")
 COLOUR = (3, 8, 8)
@@ -203,7 +204,7 @@ def test_the_record_survives_json_and_the_list_holds_it_all(reference, heldout):
         found = noise.test(images, reference)
         assert noise.Structure.model_validate_json(found.model_dump_json()) == found
         flat = noise.compare(images, reference)
-        assert [m.name for m in flat][:3] == [noise.FLAGGED, noise.SET_P, noise.EQUIVALENT]
+        assert [m.name for m in flat][:3] == [noise.FLAGGED, noise.SET_P, EQUIVALENT]
         assert len(flat) == 6 + len(found.statistics)
         assert flat[1].value == found.p
     assert noise.test(heldout, reference) == noise.test(heldout, reference)
