@@ -16,7 +16,7 @@ from auditkit.stages.numbers import density, fano, fidelity, retained
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.sample import sample, sample_request
 from auditkit.stages.train import make_params
-from auditkit_evaluators import check, plugin
+from auditkit_evaluators import plugin
 from auditkit_evaluators.evaluation import WORST_FIRST, Evaluation, Heard
 from auditkit_evaluators.protocol import PROTOCOLS, stretch
 from auditkit_evaluators.sentence import sentence
@@ -56,8 +56,7 @@ class Choice:
 
     def request(self, data_name: str) -> dict[str, Any]:
         """What of it decides the result: files by their content, plug-ins by that of their module. Refuses what does not fit together."""
-        for name in self.judges:
-            check(name)
+        judging.check(self.judges)
         if self.clip_model is not None and "clip" not in self.judges:
             raise UserError(f"--clip-model is for the clip judge, and --judges are {','.join(self.judges)}")
         if self.inception is not None and "fidelity" not in self.judges:

@@ -42,6 +42,14 @@ class Panel:
             return list(pool.map(work, self.judges))
 
 
+def check(names: tuple[str, ...]) -> None:
+    """Raises UserError unless every name is known and one of them votes."""
+    for name in names:
+        auditkit_evaluators.check(name)
+    if not any(auditkit_evaluators.speaks(name) for name in names):
+        raise UserError(f"--judges {','.join(names)}: measures do not vote; give a judge beside them, like ensemble or clip")
+
+
 def build(
     names: tuple[str, ...], dataset: data.Dataset, *, clip_model: str | None, weights: Path | None, seed: int, console: Console
 ) -> Panel:
@@ -73,8 +81,7 @@ def measured(
 def _measured(
     names: tuple[str, ...], dataset: data.Dataset, clip_model: str | None, weights: Path | None, seed: int, console: Console
 ) -> tuple[tuple[Judge, ...], list[rundir.Run]]:
-    if not any(auditkit_evaluators.speaks(name) for name in names):
-        raise UserError(f"--judges {','.join(names)}: measures do not vote; give a judge beside them, like ensemble or clip")
+    check(names)
     with console.track("building judges", 1) as advance:
         judges = tuple(auditkit_evaluators.build(names, dataset, clip_model=clip_model, weights=weights, seed=seed))
         advance(1)

@@ -5,7 +5,7 @@ import json
 import pytest
 from safetensors.torch import save_file
 
-from auditkit import models, rundir
+from auditkit import models, rundir, terminal
 from auditkit.cli import run
 from auditkit.stages import source
 
@@ -64,6 +64,20 @@ BAD = [
     (["evaluate", "--judges", ""], "unknown judge ''"),
     (["evaluate", "--class", "2", "--clip-model", "local-dir:nowhere"], "is no folder"),
     (["evaluate", "--class", "2", "--judges", "ensemble", "--clip-model", "local-dir:x"], "--clip-model is for the clip judge"),
+    (["evaluate", "--judges", "density"], "measures do not vote"),
+    (["evaluate", "--judges", "nowhere:judge"], "importing nowhere failed"),
+    (["evaluate", "--judges", "a:b:c"], "takes a plug-in as module:function"),
+    (["evaluate", "--protocol", "papers"], "unknown protocol 'papers'. Did you mean 'paper'"),
+    (["evaluate", "--judges", "svc", "--inception", "x.pth"], "--inception is for fidelity"),
+    (["evaluate", "--judges", "svc", "--judge-weights", "nowhere"], "nowhere does not exist"),
+    (["evaluate", "--images", "x.npz"], "--class is needed"),
+    (["evaluate", "--images", "x.npz", "--class", "2"], "x.npz does not exist"),
+    (["evaluate", "--images", "x.npz", "--class", "2,3"], "--images are judged for one class"),
+    (["evaluate", "--images", "x.npz", "--class", "2", "-n", "5"], "--images are judged as they are: leave out"),
+    (["evaluate", "--images", "x.npz", "--class", "12"], "--class takes 0 to 9"),
+    (["judges", "card", "nobody"], "unknown judge 'nobody'"),
+    (["judges", "card", "density"], "measures do not vote"),
+    (["schema", "evaluations"], "Did you mean 'evaluation'"),
     (["unlern"], "No such command"),
     (["unlearn", "--nonsense"], "No such option"),
 ]
@@ -303,3 +317,47 @@ def test_a_checkpoint_that_cannot_be_read_starts_over(capsys):
     assert code == 0
     assert "starting over" in err
     assert run_.digest in out
+
+
+def test_judges_list_card_and_schema(capsys):
+    assert said(capsys, "judges", "list")[1].splitlines()[0].startswith("ensemble ")
+    code, out, err = said(capsys, "judges", "card", "svc", "--json")
+    assert code == 0
+    card = json.loads(out)
+    assert card["judge"] == "svc"
+    assert f"{card['digest']}" in out
+    assert "no class" in err
+    assert "a of the ladder" in err
+    assert said(capsys, "judges", "card", "svc")[1].startswith(card["run"])
+    for name in ("evaluation", "card"):
+        code, out, _ = said(capsys, "schema", name)
+        assert code == 0
+        assert json.loads(out)["type"] == "object"
+    assert json.loads(said(capsys, "schema", "evaluation")[1])["properties"]["schema_version"]["const"] == 2
+
+
+def test_images_from_elsewhere_are_judged_and_the_gate_reads_the_verdict(capsys, tmp_path, monkeypatch):
+    import numpy as np
+
+    from auditkit import data
+
+    images, labels = data.load("digits").part("model")
+    np.savez(tmp_path / "twos.npz", images[labels == 2].numpy())
+    arguments = ("evaluate", "--images", str(tmp_path / "twos.npz"), "--class", "2", "--judges", "svc,knn,noise")
+    code, out, err = said(capsys, *arguments, "--json", "--fail-on", "0.9")
+    assert code == 3
+    assert json.loads(out)["verdict"] == "PRESENT"
+    assert "the verdict is PRESENT" in err
+    monkeypatch.setattr(terminal.err, "width", 80)
+    assert run(list(arguments)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert max(len(line) for line in lines if "\u2500" in line) <= 80, "tables fit a terminal"
+
+
+def test_the_lists_that_help_prints_without_torch_are_the_real_ones():
+    import auditkit_evaluators
+    from auditkit import cli_judges, options
+    from auditkit_evaluators.protocol import PROTOCOLS
+
+    assert options.PROTOCOLS == tuple(PROTOCOLS)
+    assert set(cli_judges.ABOUT) == {*auditkit_evaluators.JUDGES, *auditkit_evaluators.MEASURES}

@@ -68,12 +68,15 @@ def test_every_rate_has_n_and_an_interval(in_audit):
 
 def test_the_judges_see_the_class_where_it_is_and_not_where_it_is_not(in_audit):
     _, _, summary = in_audit
-    svc = {
-        s["role"]: next(r for r in s["readings"] if r["judge"] == "svc")["hit"]["value"] for s in summary["sets"] if s["set"] == "untouched"
-    }
+    untouched = [s for s in summary["sets"] if s["set"] == "untouched"]
+    svc = {s["role"]: next(e["reading"] for e in s["evidence"] if e["judge"] == "svc")["hit"]["value"] for s in untouched}
     assert svc["original"] > 0.9
     assert max(svc[r] for r in ("subject", "retrained", "random", "gate")) < 0.2
-    assert not any(e["present"] for e in summary["above_noise"])
+    assert not any(e["excess"]["present"] for e in untouched[0]["evidence"])
+    words = {s["role"]: s["verdict"]["word"] for s in untouched}
+    assert words["original"] == "PRESENT"
+    assert words["subject"] == summary["verdict"] == "NO CLASS"
+    assert "PRESENT" not in {words[r] for r in ("retrained", "random", "gate")}
 
 
 def test_the_curves_name_their_floors_and_the_gate_hides_nothing(in_audit):
@@ -91,6 +94,8 @@ def test_pictures_are_there(in_audit):
     _, run, _ = in_audit
     assert run.file("grid.png").read_bytes().startswith(b"\x89PNG")
     assert run.file("curves.png").read_bytes().startswith(b"\x89PNG")
+    evaluation = rundir.find(run.read_json("summary.json")["evaluation"])
+    assert evaluation.file("judges.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_done_again_nothing_is_computed_and_two_processes_give_the_same_runs(in_audit, monkeypatch, tmp_path):

@@ -69,11 +69,11 @@ def test_what_does_not_fit_is_refused(tmp_path, colour, digits):
         resnet.load_all(tmp_path / "a.safetensors", digits)
 
 
-@pytest.mark.skipif(not os.environ.get("AUDITKIT_DATA"), reason="AUDITKIT_DATA does not name a folder with judges/resnet20.safetensors")
+@pytest.mark.skipif(not os.environ.get("CIFAR10_PACKS"), reason="CIFAR10_PACKS does not name a folder with judges/resnet20.safetensors")
 def test_known_weights_know_cifar10():
     import sys
 
-    folder = Path(os.environ["AUDITKIT_DATA"])
+    folder = Path(os.environ["CIFAR10_PACKS"])
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
     from verdicts import cifar10
 

@@ -87,7 +87,7 @@ def test_signs_keeps_the_size_of_every_cosine_coefficient(smooth):
 
 @pytest.mark.parametrize("kind", ["blurred", "coloured", "constant", "sign", "normal-.5", "shuffled"])
 def test_a_picture_of_nothing_draws_the_votes_of_a_surrogate(kind, members, digits):
-    """.052 at most in 500 images of 16 kinds; two sets of one kind differ by up to .068."""
+    """.052 at most in 500 images of 16 kinds; two sets of one kind differ by up to .066."""
     images = KINDS[kind](N, (1, 8, 8), 5, digits.part("heldout")[0])
     assert excess(members, images).max() < 0.1
 
@@ -105,4 +105,4 @@ def test_wide_blur_needs_the_cosine_signs(members):
 def test_real_digits_lose_their_class(members, digits):
     images, labels = digits.part("heldout")
     over = [excess(members, images[labels == k])[:, k].min() for k in range(10)]
-    assert min(over) > 0.25  # .39 at seed 3
+    assert min(over) > 0.25  # .39 at this seed, .24 at another: 23 to 35 images a class
