@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("auditkit-unlearning", "torch", "triton", "diffusers", "open_clip_torch", "scikit-learn", "numpy", "scipy")
+PACKAGES = ("auditkit-unlearning", "torch", "triton", "diffusers", "open_clip_torch", "scikit-learn", "torch-fidelity", "numpy", "scipy")
 
 
 def versions() -> dict[str, str]:

@@ -57,17 +57,18 @@ def one(forget: int, seed: int, base_hits: dict[str, dict[int, Any]]) -> dict[st
     found = {k: images(model, k, RETAIN_N) for k in kept}
     rows = {}
     for judge in panel:
-        card = examine.card(judge, digits, forget, forms)
         reading = examine.read(judge, subject, forget, "subject", digits.classes)
-        over = examine.excess(reading, card)
+        controls = {form: examine.read(judge, x, forget, form, digits.classes) for form, x in forms.items()}
+        over = examine.excess(reading, controls)
+        sink = controls[HISTOGRAM].votes.index(max(controls[HISTOGRAM].votes))
         ours = np.concatenate([judge.judge(found[k]).probs.argmax(1) == k for k in kept])
         theirs = np.concatenate([base_hits[judge.name][k] for k in kept])
         rows[judge.name] = {
             "rate": reading.hit.model_dump(),
             "entropy_nats": reading.entropy.model_dump(),
-            "noise": {form: r.hit.model_dump() for form, r in card.noise.items()},
-            "sink": card.sink,
-            "sink_share": card.sink_share.model_dump(),
+            "noise": {form: r.hit.model_dump() for form, r in controls.items()},
+            "sink": sink,
+            "sink_share": stats.rate("sink", controls[HISTOGRAM].votes[sink], controls[HISTOGRAM].n).model_dump(),
             "above_noise": over.model_dump(),
             "retained_change": stats.paired_difference("change", ours, theirs, safer="higher").model_dump(),
         }

@@ -128,7 +128,8 @@ def evaluate(
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         panel = _panel(choice, dataset, seed, console)
-        images = {role: images_of(made) for role, made in sampled.items()}
+        prepare = stretch if PROTOCOLS[protocol].stretch else (lambda x: x)
+        images = {role: {name: prepare(t) for name, t in images_of(made).items()} for role, made in sampled.items()}
         record, shown = _judge(panel, case, dataset, images, sampled, attacks, choice, console)
         _write(run, record, panel, shown)
         return case.given

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import auditkit_evaluators
-from auditkit import data, rundir, training
+from auditkit import data, files, rundir, training
 from auditkit.errors import UserError
 from auditkit.stages.cell import SILENT, Console, compute
 from auditkit_evaluators import cards, evidence, examine, matched, noise, reference
@@ -19,7 +22,8 @@ from auditkit_evaluators.surrogates import SURROGATES
 from auditkit_evaluators.verdict import decide
 from auditkit_evaluators.votes import Judge
 
-CARD = "card.json"
+CARD, REFERENCE = "card.json", "reference.safetensors"
+REFERENCE_ARRAYS = ("components", "scale", "effects", "errors")
 HISTOGRAM_N = 2000  # noise drawn from the histogram costs nothing; the other forms cost a sampler run each
 T = TypeVar("T")
 
@@ -60,8 +64,7 @@ def build(
     """
     judges, runs = _measured(names, dataset, clip_model, weights, seed, console)
     made = {judge.name: cards.Card.model_validate(run.read_json(CARD)) for judge, run in zip(judges, runs, strict=True)}
-    known = torch.cat([dataset.part(split)[0] for split in ("judges", "calibration")])
-    return Panel(judges, made, reference.fit(known, seed=seed), dataset, seed, console.jobs)
+    return Panel(judges, made, _reference(dataset, seed, console), dataset, seed, console.jobs)
 
 
 def measured(
@@ -104,6 +107,26 @@ def _card(judge: Judge, dataset: data.Dataset, seed: int, console: Console) -> r
         return {"judge": judge.name, "fitted_on": judge.fitted_on}
 
     return compute(request, work, Console(wait=console.wait))
+
+
+def _reference(dataset: data.Dataset, seed: int, console: Console) -> reference.Reference:
+    """What the noise test compares with: a run like a card, since CIFAR-10's takes 19 s."""
+    request = rundir.Request(
+        stage="card", method="noise", role="judge", seed=seed, params={"version": reference.VERSION}, data=dataset.sha256
+    )
+
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        known = torch.cat([dataset.part(split)[0] for split in ("judges", "calibration")])
+        made = reference.fit(known[: reference.MOST], seed=seed)
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(made, name))) for name in REFERENCE_ARRAYS}
+        run.write(REFERENCE, to_bytes(tensors))
+        run.write_json(CARD, {"shape": list(made.shape), "reason": made.reason})
+        return {"images": len(known)}
+
+    found = compute(request, work, Console(wait=console.wait))
+    arrays = {name: t.numpy() for name, t in load_file(files.check_safetensors(found.file(REFERENCE))).items()}
+    about = found.read_json(CARD)
+    return reference.Reference(shape=tuple(about["shape"]), reason=about["reason"], **arrays)
 
 
 def hear(panel: Panel, images: Tensor, asked: int, *, name: str, role: str, digest: str, made: dict[str, Tensor] | None = None) -> Heard:

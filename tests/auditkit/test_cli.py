@@ -359,5 +359,5 @@ def test_the_lists_that_help_prints_without_torch_are_the_real_ones():
     from auditkit import cli_judges, options
     from auditkit_evaluators.protocol import PROTOCOLS
 
-    assert options.PROTOCOLS == tuple(PROTOCOLS)
+    assert tuple(PROTOCOLS) == options.PROTOCOLS
     assert set(cli_judges.ABOUT) == {*auditkit_evaluators.JUDGES, *auditkit_evaluators.MEASURES}
