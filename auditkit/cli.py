@@ -261,9 +261,9 @@ def evaluate(
         raise UserError("--images are judged as they are: leave out --model, --original, --inception, -n, --retain-n and --dry-run")
     forget = needed(classes) if images is not None else parse_classes(classes)
     shown = console(no_wait=no_wait, jobs=jobs)
-    params = collect("evaluate", "auditkit.stages.evaluate", "Counts", set_, n=n, retain_n=retain_n)
+    params = collect("evaluate", "auditkit.stages.choice", "Counts", set_, n=n, retain_n=retain_n)
     from auditkit import show, show_evaluation, stages
-    from auditkit.stages.evaluate import counts_of
+    from auditkit.stages.choice import counts_of
 
     choice: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights}
     if images is not None:

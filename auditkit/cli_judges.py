@@ -1,6 +1,7 @@
-"""`auditkit judges list|card` and `auditkit schema`."""
+"""`auditkit judges list|card|train` and `auditkit schema`."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,12 +12,14 @@ from auditkit.options import ClipModel, Data, Json, JudgeWeights, NoWait, Seed, 
 judges = typer.Typer(help="List the judges, and show what each was itself measured to do.", no_args_is_help=True)
 
 ABOUT = {
-    "ensemble": "six closed-set judges of five families that can answer no class; --judge-weights adds networks",
+    "ensemble": "six closed-set judges of five families that can answer no class; --judge-weights adds networks (judges train)",
     "clip": "zero-shot CLIP with prompt ensembles; --clip-model names any open_clip model",
     "density": "precision, recall, density, coverage, C2ST and MMD, beside real v real and noise (no vote)",
     "noise": "are the pixels independent, or does an image hold structure? (always measured; naming it prints it)",
     "fidelity": "FID, KID, precision and recall, IS of the retained classes (no vote)",
 }
+# stages.train_judge's NETWORKS, whose import would bring torch; a test compares them.
+NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet34")
 SCHEMAS = {"evaluation": ("auditkit_evaluators.evaluation", "Evaluation"), "card": ("auditkit_evaluators.cards", "Card")}
 
 
@@ -52,6 +55,35 @@ def judges_card(
         card: dict[str, Any] = run.read_json("card.json")
         show_card.card(card)
         finish(run, as_json, card)
+
+
+@judges.command("train")
+def judges_train(
+    name: Annotated[str, typer.Argument(metavar="NETWORK", help="resnet20, resnet32, resnet44, resnet56, or resnet34.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .safetensors file to make; one that exists is refused.")],
+    data: Data = "digits",
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps (2800; resnet34: 10 epochs).")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the judges split, in place of --steps.")] = None,
+    start: Annotated[Path | None, typer.Option(metavar="FILE", help="resnet34's ImageNet weights (default: download them).")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images (default: colour yes, grey no).")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a network on the judges split, for --judge-weights: a CIFAR ResNet, or resnet34, the publications' judge.
+
+    An interrupted training writes nothing, and starts over.
+    """
+    choose("network", name, NETWORKS)
+    shown = console()
+    from auditkit import stages
+
+    try:
+        hit = stages.train_judge(name, out, data_name=data, steps=steps, epochs=epochs, start=start, flip=flip, seed=seed, console=shown)
+    except KeyboardInterrupt:
+        shown.say(f"interrupted: {out if out.exists() else 'nothing'} was written; the same command starts over")
+        raise typer.Abort from None
+    shown.say(f"{name}: {hit.name} {hit.text()}, n = {hit.n}")
+    print(json.dumps({"file": str(out), "hit": hit.model_dump()}) if as_json else out)
 
 
 def schema(name: Annotated[str, typer.Argument(help="evaluation or card.")]) -> None:

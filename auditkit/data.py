@@ -30,6 +30,12 @@ class Dataset:
     classes: tuple[str, ...]
     split: np.ndarray
     sha256: str
+    place: str = ""  # where it was read from, if that is no name: it enters no run
+
+    @property
+    def spec(self) -> str:
+        """What load() takes to give this data set again, in any process and from any working directory."""
+        return self.place or self.name
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,8 +80,12 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def load(name: str) -> Dataset:
-    """The data set called `name`. Raises UserError with the nearest known name."""
-    choose("data set", name, DATASETS)
+    """The data set called `name`, or that of "folder:PATH" (folder_data.py). Raises UserError with the nearest known name."""
+    from auditkit import folder_data  # which imports this module
+
+    if name.startswith(folder_data.PREFIX):
+        return folder_data.load(name.removeprefix(folder_data.PREFIX))
+    choose("data set", name, (*DATASETS, f"{folder_data.PREFIX}PATH"))
     return _digits()
 
 

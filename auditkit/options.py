@@ -15,7 +15,7 @@ Model = Annotated[str | None, typer.Option("--model", metavar="RUN|DIR", help="T
 Original = Annotated[
     str | None, typer.Option("--original", metavar="RUN|DIR", help="The model before unlearning (default: the bundled one).")
 ]
-Data = Annotated[str, typer.Option("--data", metavar="NAME", help="The data set.")]
+Data = Annotated[str, typer.Option("--data", metavar="NAME", help="The data set: digits, or folder:PATH.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Keys every random number.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -99,7 +99,7 @@ def by_command(method: str, assignments: list[str]) -> dict[str, dict[str, Any]]
     from auditkit_attacks import ATTACKS
 
     where = {"unlearn": (METHODS[method], "Params"), **{name: (path, "Budget") for name, path in ATTACKS.items()}}
-    where["evaluate"] = ("auditkit.stages.evaluate", "Counts")
+    where["evaluate"] = ("auditkit.stages.choice", "Counts")
     given: dict[str, list[str]] = {command: [] for command in where}
     for assignment in assignments:
         command, dot, rest = assignment.partition(".")

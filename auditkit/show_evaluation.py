@@ -113,7 +113,7 @@ def _structure(record: dict[str, Any]) -> None:
     rows = [(terminal.plain(m["name"]), _number(m), terminal.plain(m["note"] or "")) for m in [*found["statistics"], found["flagged"]]]
     rows += [(terminal.plain(m["name"]), _number(m), terminal.plain(m["note"] or "")) for m in (found["sigma"], found["gaussian"])]
     p = "not measured" if found["p"] is None else f"{found['p']:.2g}"
-    rows.append(("p of the whole set, against independent pixels", p, terminal.plain(found["reason"] or "")))
+    rows.append(("p of the whole set", p, terminal.plain(found["reason"] or "")))
     terminal.table("noise: are the pixels independent and identically distributed?", ["statistic", "value", "note"], rows)
 
 
@@ -181,7 +181,7 @@ def _number(measure: dict[str, Any]) -> str:
     text = f"{scale * measure['value']:.3g}{' %' if measure['unit'] == 'share' else ''}"
     if measure["low"] is None or measure["high"] is None:
         return text
-    return f"{text}\n[dim]{scale * measure['low']:.3g} to {scale * measure['high']:.3g}[/dim]"
+    return f"{text}\n[dim]{scale * measure['low']:.2g} to {scale * measure['high']:.2g}[/dim]"
 
 
 def _nats(measure: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ def remembering(judge: Judge) -> Judge:
 def one_seed(folder: Path | None, seed: int) -> list[dict[str, Any]]:
     """Every class and set of one seed of judges and images."""
     cell._prepare()
-    dataset, n = (data.load("digits"), 500) if folder is None else (cifar10(folder), 200)
+    dataset, n = (data.load("digits"), 500) if folder is None else (cifar10(folder), 150)
     judges, weights = (("ensemble", "clip"), None) if folder is None else (("ensemble",), folder / "judges")
     console = Console()
     built = judging.build(judges, dataset, clip_model=None, weights=weights, seed=seed, console=console)

@@ -10,6 +10,7 @@ from auditkit.stages.judging import measured as cards
 from auditkit.stages.plan import plan_attack, plan_audit, plan_evaluate, plan_pretrain, plan_sample, plan_unlearn
 from auditkit.stages.sample import sample
 from auditkit.stages.train import pretrain, retrain, unlearn
+from auditkit.stages.train_judge import train_judge
 
 __all__ = [
     "attack",
@@ -26,5 +27,6 @@ __all__ = [
     "pretrain",
     "retrain",
     "sample",
+    "train_judge",
     "unlearn",
 ]

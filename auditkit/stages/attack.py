@@ -43,7 +43,7 @@ def attack(
     case = find_case(model, original, data_name, classes)
     roles = case.roles(dataset)
     calls = [
-        (cell, {"name": name, "target": who, "classes": case.classes, "data_name": data_name, "params": asdict(budget), "seed": seed})
+        (cell, {"name": name, "target": who, "classes": case.classes, "data_name": dataset.spec, "params": asdict(budget), "seed": seed})
         for role, who in roles.items()
         if role != "gate"  # past the gate lies the original: its run serves both
     ]
@@ -165,7 +165,7 @@ def _aim(who: source.Source, dataset: data.Dataset, classes: tuple[int, ...], sa
         forget=classes,
         query=lambda label, n, seed: draw(gated, label, n, seed),
         render=draw,
-        score=lambda found: int((attackers_judge(dataset.name)(found) == classes[0]).sum()),
+        score=lambda found: int((attackers_judge(dataset.spec)(found) == classes[0]).sum()),
         network=bare.copy,
         data=images,
     )

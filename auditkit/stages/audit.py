@@ -12,7 +12,8 @@ from auditkit.results import Measure
 from auditkit.stages import source
 from auditkit.stages.attack import INDEX, Case, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.evaluate import EVALUATION, counts_of, evaluate
+from auditkit.stages.choice import counts_of
+from auditkit.stages.evaluate import EVALUATION, evaluate
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.train import find_original, make_params, unlearn
 from auditkit_attacks import ATTACKS
@@ -46,7 +47,7 @@ def audit(
     for command in settings:
         choose("command", command, ("unlearn", "evaluate", *ATTACKS))
     budgets = {name: make_params(importlib.import_module(path).Budget, settings.get(name, {})) for name, path in ATTACKS.items()}
-    common: dict[str, Any] = {"data_name": data_name, "seed": seed}
+    common: dict[str, Any] = {"data_name": dataset.spec, "seed": seed}
     if model is None:
         forget = classes or ()
         dataset.check_classes(forget)

@@ -1,6 +1,6 @@
 """The evaluation stage: sample, let every judge speak of every set of images beside its controls, and come to a verdict."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ from auditkit.errors import UserError
 from auditkit.stages import curves, imagery, judging, wording
 from auditkit.stages.attack import INDEX, Case
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
+from auditkit.stages.choice import Choice, Counts
 from auditkit.stages.latest import finished_attacks, latest_case
 from auditkit.stages.numbers import density, fano, fidelity, retained
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.sample import sample, sample_request
-from auditkit.stages.train import make_params
-from auditkit_evaluators import plugin
 from auditkit_evaluators.evaluation import WORST_FIRST, Evaluation, Heard
 from auditkit_evaluators.protocol import PROTOCOLS, stretch
 from auditkit_evaluators.sentence import sentence
@@ -24,51 +23,6 @@ from auditkit_evaluators.sentence import sentence
 EVALUATION, PICTURE = "evaluation.json", "judges.png"
 CONTROL_N = 100
 ROLES = ("subject", "original", "retrained", "random", "gate")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """How many images are judged: `n` of the forgotten class, `retain_n` of each retained one."""
-
-    n: int = 500
-    retain_n: int = 50
-
-    def __post_init__(self) -> None:
-        if self.n < 1 or self.retain_n < 1:
-            raise UserError(f"-n and --retain-n must be at least 1, got {self.n} and {self.retain_n}")
-
-
-def counts_of(params: dict[str, Any], protocol: str) -> dict[str, int]:
-    """The counts that were set, else those of the protocol."""
-    how = PROTOCOLS[protocol]
-    return asdict(make_params(Counts, {"n": how.n, "retain_n": how.retain_n, **params}))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Which judges speak, by which protocol, and the weights that the user gives them."""
-
-    judges: tuple[str, ...] = ("ensemble", "clip")
-    protocol: str = "clean"
-    clip_model: str | None = None
-    judge_weights: str | None = None
-    inception: str | None = None
-
-    def request(self, data_name: str) -> dict[str, Any]:
-        """What of it decides the result: files by their content, plug-ins by that of their module. Refuses what does not fit together."""
-        judging.check(self.judges)
-        if self.clip_model is not None and "clip" not in self.judges:
-            raise UserError(f"--clip-model is for the clip judge, and --judges are {','.join(self.judges)}")
-        if self.inception is not None and "fidelity" not in self.judges:
-            raise UserError(f"--inception is for fidelity, and --judges are {','.join(self.judges)}")
-        return {
-            "judges": list(self.judges),
-            "protocol": self.protocol,
-            "clip": _clip_fingerprint(data_name, self.clip_model) if "clip" in self.judges else None,
-            "weights": imagery.content(self.judge_weights),
-            "inception": imagery.content(self.inception),
-            "plugins": {name: plugin.find(name)[1] for name in self.judges if ":" in name},
-        }
 
 
 @dataclass(frozen=True)
@@ -179,12 +133,6 @@ def _panel(choice: Choice, dataset: data.Dataset, seed: int, console: Console) -
     return judging.build(choice.judges, dataset, clip_model=choice.clip_model, weights=weights, seed=seed, console=console)
 
 
-def _clip_fingerprint(data_name: str, model: str | None) -> str:
-    from auditkit_evaluators import clip  # imports open_clip: a second that other commands need not pay
-
-    return clip.fingerprint(data_name, model)
-
-
 def _samples(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int, console: Console) -> dict[str, rundir.Run]:
     """One sample run per role: subject and original at full n, the controls' untouched answers at 100."""
     roles = case.roles(dataset)
@@ -193,7 +141,7 @@ def _samples(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int
     for role, who in roles.items():
         counts = full if role in ("subject", "original") else {case.classes[0]: min(n, CONTROL_N)}
         noise_for = case.classes if role == "subject" else ()
-        plans[role] = {"model": who, "counts": counts, "noise_for": noise_for, "data_name": dataset.name, "seed": seed}
+        plans[role] = {"model": who, "counts": counts, "noise_for": noise_for, "data_name": dataset.spec, "seed": seed}
     side_by_side([(sample, plan) for plan in plans.values()], "sampling", console)
     return {role: rundir.find(sample_request(**plan).name) for role, plan in plans.items()}
 

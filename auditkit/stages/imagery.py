@@ -1,7 +1,6 @@
 """Images from elsewhere, and the page of pictures: what convinced which judge, disagreements first."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,19 +104,13 @@ def content(path: str | None) -> str | None:
 def picture(panel: Panel, images: Tensor, asked: int, verdict: Verdict) -> bytes:
     """A PNG page: the images about which the judges disagree most, then for each judge the most and the least convincing ones."""
     votes = panel.each(lambda judge: judge.judge(images))
-    convinced = np.stack([v.probs[:, asked] * (1 if v.abstain is None else ~v.abstain) for v in votes])
-    closed = np.stack([v.probs[:, asked] for v in votes])
-    name = panel.dataset.classes[asked]
-    rows = [("judges disagree", images[_first(closed.std(axis=0))])]
-    rows += list(_rows(panel, images, closed))
-    title = f"{verdict.word}: {verdict.n} images asked for {name!r}; accepted as it by {(convinced > 0.5).sum(axis=1).tolist()}"
-    return pictures.grid(rows, title=title)
-
-
-def _rows(panel: Panel, images: Tensor, closed: np.ndarray) -> Iterator[tuple[str, Tensor]]:
-    for judge, scores in zip(panel.judges, closed, strict=True):
-        yield f"{judge.name}: most convincing", images[_first(scores)]
-        yield "least", images[_first(-scores)]
+    closed = [v.probs[:, asked] for v in votes]
+    rows = [("judges disagree", images[_first(np.std(closed, axis=0))])]
+    for judge, v, scores in zip(panel.judges, votes, closed, strict=True):
+        taken = int((v.answered == asked).sum())
+        rows.append((f"{judge.name}: {taken} accepted\nmost convincing", images[_first(scores)]))
+        rows.append(("least", images[_first(-scores)]))
+    return pictures.grid(rows, title=f"{verdict.word}: {verdict.n} images asked for {panel.dataset.classes[asked]!r}")
 
 
 def _first(scores: np.ndarray) -> Tensor:

@@ -8,8 +8,9 @@ from auditkit import data, sampling
 from auditkit.errors import UserError, choose
 from auditkit.stages import source
 from auditkit.stages.attack import Case, find_case
+from auditkit.stages.choice import Counts
 from auditkit.stages.cost import Estimate, estimate
-from auditkit.stages.evaluate import CONTROL_N, Counts
+from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
 from auditkit.stages.train import find_original, make_params
 from auditkit.unlearn import METHODS

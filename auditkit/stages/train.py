@@ -18,7 +18,7 @@ def pretrain(data_name: str = "digits", *, params: dict[str, Any] | None = None,
     """Trains a base denoiser on the model split of a data set."""
     dataset = data.load(data_name)
     fitted = make_params(from_scratch.Params, params or {})
-    request = rundir.Request(stage="pretrain", method=data_name, role="original", seed=seed, params=asdict(fitted), data=dataset.sha256)
+    request = rundir.Request(stage="pretrain", method=dataset.name, role="original", seed=seed, params=asdict(fitted), data=dataset.sha256)
     blank = models.build(dataset.shape, len(dataset.classes), seed=seed)
     if torch.cuda.is_available():
         blank.net.to("cuda")
