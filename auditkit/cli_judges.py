@@ -80,7 +80,7 @@ def judges_train(
     try:
         hit = stages.train_judge(name, out, data_name=data, steps=steps, epochs=epochs, start=start, flip=flip, seed=seed, console=shown)
     except KeyboardInterrupt:
-        shown.say(f"interrupted: {out if out.exists() else 'nothing'} was written; the same command starts over")
+        shown.say(f"interrupted: {f'{out} is written but not measured' if out.exists() else 'nothing was written, it starts over'}")
         raise typer.Abort from None
     shown.say(f"{name}: {hit.name} {hit.text()}, n = {hit.n}")
     print(json.dumps({"file": str(out), "hit": hit.model_dump()}) if as_json else out)

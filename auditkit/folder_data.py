@@ -6,6 +6,7 @@ Nothing is resized, rotated or blended: what would need that is refused by name.
 
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -33,7 +34,7 @@ def load(text: str) -> Dataset:
         UserError: no such folder, a class without pictures or a single class, a picture that cannot be read or does not fit the
             others, anything else among the pictures, symbolic links, too much of it, or a class that a split has no image of.
     """
-    if not text.strip() or not Path(text).is_dir():
+    if not text.strip() or not os.path.isdir(text):  # unlike Path's it takes any text, however long
         raise UserError(f"--data {PREFIX}{text} names no folder: give {PREFIX}PATH with one subfolder of pictures for each class")
     return _load(Path(text).resolve())
 
@@ -107,7 +108,7 @@ def _stack(paths: Sequence[Path]) -> np.ndarray:
         images.append(pixels)
     if any(image.ndim == 3 for image in images):
         colour = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
-        return np.stack([image.transpose(2, 0, 1) for image in colour])
+        return np.ascontiguousarray(np.stack(colour).transpose(0, 3, 1, 2))
     return np.stack(images)[:, None]
 
 

@@ -39,6 +39,9 @@ def _evaluation(record: dict[str, Any]) -> None:
         terminal.say(f"- {name}: {budget}; seed {made['seed']}; floors: {floors(made['models'])}")
     for sentence in record["sentences"]:
         terminal.say(f"- {sentence}")
+    for entry in record["sets"][:1]:
+        for evidence in entry["evidence"]:
+            _similarity(evidence)
     changes = [m for m in map(Measure.model_validate, record["retained"]) if "change" in m.name]
     if changes:
         each = ", ".join(f"{m.name.partition(':')[0]} {points(m)}" for m in changes)
@@ -115,6 +118,15 @@ def _structure(record: dict[str, Any]) -> None:
     p = "not measured" if found["p"] is None else f"{found['p']:.2g}"
     rows.append(("p of the whole set", p, terminal.plain(found["reason"] or "")))
     terminal.table("noise: are the pixels independent and identically distributed?", ["statistic", "value", "note"], rows)
+
+
+def _similarity(evidence: dict[str, Any]) -> None:
+    """A judge with captions says how close the images are to them, and how close noise is."""
+    ours = evidence["reading"]["similarity"]
+    control = evidence["controls"].get(CLASSIC_NOISE, evidence["controls"]["histogram"])
+    if ours is not None and ours["value"] is not None and control["similarity"] is not None:
+        texts = [Measure.model_validate(m).text(3) for m in (ours, control["similarity"])]
+        terminal.say(f"- {evidence['judge']}: {ours['name']}: {texts[0]}; of its noise ({control['images']}): {texts[1]}")
 
 
 def _measures(title: str, record: dict[str, Any]) -> None:

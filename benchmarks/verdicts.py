@@ -4,6 +4,8 @@
     python benchmarks/verdicts.py cifar10 docs/results/verdicts-cifar10.json FOLDER-OF-PACKS
     python benchmarks/verdicts.py safemax docs/results/verdicts-safemax.json
 
+Each seed writes a .part file beside the result; delete them when it is done.
+
 Real images are those of the `model` split, which no judge and no card has seen. The CIFAR-10 part takes the test images as a
 data set of its own, since the networks were trained on the others, with ResNet-20, 32 and 56 beside the ensemble.
 """
@@ -102,19 +104,24 @@ def remembering(judge: Judge) -> Judge:
     return Judge(**{**vars(judge), "judge": answer})
 
 
-def one_seed(folder: Path | None, seed: int) -> list[dict[str, Any]]:
-    """Every class and set of one seed of judges and images."""
+def one_seed(folder: Path | None, seed: int, part: Path) -> list[dict[str, Any]]:
+    """Every class and set of one seed of judges and images; what `part` holds from an earlier try is not judged again."""
     cell._prepare()
     dataset, n = (data.load("digits"), 500) if folder is None else (cifar10(folder), 150)
     judges, weights = (("ensemble", "clip"), None) if folder is None else (("ensemble",), folder / "judges")
     console = Console()
     built = judging.build(judges, dataset, clip_model=None, weights=weights, seed=seed, console=console)
     built = judging.Panel(**{**vars(built), "judges": tuple(map(remembering, built.judges))})
-    rows = []
-    for asked in range(len(dataset.classes)):
+    rows = [json.loads(line) for line in part.read_text().splitlines()] if part.exists() else []
+    done = {r["class"] for r in rows}
+    for asked in (k for k in range(len(dataset.classes)) if k not in done):
+        found = []
         for name, images in sets(dataset, asked, n, seed).items():
             heard = judging.hear(built, images, asked, name=name, role="subject", digest="")
-            rows.append(row(heard, name, asked, seed))
+            found.append(row(heard, name, asked, seed))
+        with part.open("a") as file:
+            file.write("".join(json.dumps(r) + "\n" for r in found))
+        rows += found
         print(f"seed {seed} class {asked}", file=sys.stderr, flush=True)
     return rows
 
@@ -128,7 +135,7 @@ def row(heard: Any, name: str, asked: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "n": heard.verdict.n,
         "verdict": heard.verdict.word,
-        "why": list(heard.verdict.why),
+        "why": list(heard.verdict.why[-1:]),
         "equivalent": [a.value, a.low, a.high],
         "flagged": heard.structure.flagged.value,
         "judges": {
@@ -165,6 +172,15 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "mixture_covers": [sum(covered), len(covered)],
         "mixture_covers_informative": [sum(informative), len(informative)],
     }
+
+
+def rounded(value: Any) -> Any:
+    """Four digits are more than the intervals hold, and a third of the file."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    return [rounded(v) for v in value] if isinstance(value, list) else value
 
 
 def cifar10(folder: Path) -> data.Dataset:
@@ -212,9 +228,9 @@ if __name__ == "__main__":
         }
     else:
         folder = Path(rest[0]) if what == "cifar10" else None
-        parts = Parallel(n_jobs=2, backend="multiprocessing")(delayed(one_seed)(folder, seed) for seed in SEEDS)
+        parts = Parallel(n_jobs=2, backend="multiprocessing")(delayed(one_seed)(folder, seed, Path(f"{out}.{seed}.part")) for seed in SEEDS)
         found = [r for part in parts for r in part]
         bars = summary(found)
-    record = {"what": what, "commit": provenance.commit(), "versions": provenance.versions(), "bars": bars, "rows": found}
+    record = {"what": what, "commit": provenance.commit(), "versions": provenance.versions(), "bars": bars, "rows": rounded(found)}
     Path(out).write_text(json.dumps(record, indent=None, separators=(",", ":")) + "\n")
     print(json.dumps(bars, indent=1))

@@ -13,9 +13,15 @@ FOLDERS = ("kernels", "attacks", "evaluators")
 # Who may import whom: a package may import only what stands in its set (and itself).
 KERNELS = {"auditkit_kernels"}
 CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data", "auditkit.diffusion", "auditkit.models"}
-CORE |= {"auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
+CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
 MIDDLE = {"auditkit.unlearn", "auditkit_attacks", "auditkit_evaluators"}
-JUDGING = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data"}  # a judge never sees a generative model
+JUDGING = {
+    "auditkit.errors",
+    "auditkit.files",
+    "auditkit.results",
+    "auditkit.data",
+    "auditkit.folder_data",
+}  # a judge never sees a generative model
 STAGES = {"auditkit.stages"}
 TOP = {
     "auditkit.settings",

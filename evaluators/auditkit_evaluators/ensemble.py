@@ -1,8 +1,8 @@
 """Closed-set judges of several families, each with the answer "no class", fitted on the `judges` split in a few seconds.
 
 They do not vote together: on noise they fail together, each into a sink class of its own, and a majority hides that.
-cnn-a and cnn-b differ in the seed alone, to show how far a sink moves with it. Networks that were trained elsewhere join with
-`weights` (resnet.py).
+cnn-a and cnn-b differ in the seed alone, to show how far a sink moves with it. Larger networks join with
+`weights` (networks.py).
 """
 
 from collections.abc import Callable, Container
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from auditkit.data import Dataset
 from auditkit.errors import UserError
-from auditkit_evaluators import cnn, openset, resnet, temperature
+from auditkit_evaluators import cnn, networks, openset, temperature
 from auditkit_evaluators.votes import Floats, Judge, Votes, check_images
 
 Scores = Callable[[Tensor], tuple[Floats, Floats]]  # uint8 images to logits (B, K) and features (B, D)
@@ -48,7 +48,7 @@ def build(data: Dataset, *, seed: int = 0, weights: Path | None = None, only: Co
         raise UserError(f"judges need images of every class, {data.name} has none of {', '.join(missing)} in its judges split")
     if min(images.shape[-2:]) < SIDE:
         raise UserError(f"judges need images of at least {SIDE} x {SIDE} pixels, {data.name} has {images.shape[-2]} x {images.shape[-1]}")
-    loaded = [] if weights is None else resnet.load_all(weights, data)
+    loaded = [] if weights is None else networks.load_all(weights, data)
     own = f"{data.name}/judges ({len(labels)} images)"
     chosen = {name: entry for name, entry in MEMBERS.items() if only is None or name in only}
     fitted = [

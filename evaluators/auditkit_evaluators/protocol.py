@@ -71,7 +71,7 @@ PROTOCOLS = {
             "the reference is every retained class in equal number; SA takes all 45,000 training images, SalUn's loop leaves out"
             " class 0 whatever was forgotten",
             "images are stretched after rounding to 8 bits, theirs before: a pixel differs by under 1 + the stretch factor in levels",
-            "the judges are auditkit's; theirs is a ResNet34 on images resized to 224 (it too sees stretched images and learns on others)",
+            "the judges are auditkit's unless --judge-weights brings their kind (judges train resnet34): a ResNet34 on images resized to 224",
             "no spatial FID (sFID)",
         ),
     ),

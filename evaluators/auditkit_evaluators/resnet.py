@@ -1,10 +1,9 @@
-"""He et al.'s CIFAR ResNets (20, 32, 44, 56, 110 layers), loaded from safetensors: judges that were trained elsewhere.
+"""He et al.'s CIFAR ResNets (20, 32, 44, 56, 110 layers), loaded from safetensors: trained elsewhere or by train_judge.py.
 
 Deep residual learning (2016), section 4.2, https://arxiv.org/abs/1512.03385: three stages of 16, 32 and 64 channels, option-A shortcuts
 (every second pixel, zeros for the new channels), average pooling, one linear layer. Input in [0, 1], ImageNet mean and deviation.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from auditkit import files
-from auditkit.data import Dataset
 from auditkit.errors import UserError
 from auditkit_evaluators.votes import Floats
 
 Scores = Callable[[Tensor], tuple[Floats, Floats]]
 
+CHANNELS = (3,)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHUNK = 250  # images judged at once
 
@@ -60,24 +59,6 @@ class ResNet(nn.Module):
         return self.linear(features), features
 
 
-def load_all(path: Path, data: Dataset) -> list[tuple[str, Scores, str]]:
-    """(name, scores, hash of the file) of each safetensors file at `path`, a file or a folder of them, by name.
-
-    Raises:
-        UserError: no such file, a file that is no CIFAR ResNet, another number of classes, or images that are not colour.
-    """
-    found = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    if not found:
-        raise UserError(f"{path} holds no .safetensors file: --judge-weights takes CIFAR ResNets, one file each")
-    if data.shape[0] != 3:
-        raise UserError(f"--judge-weights are networks for colour images, {data.name} has {data.shape[0]} channel")
-    return [(name_of(file), scores_of(load(file, len(data.classes))), files.sha256_of([file])) for file in found]
-
-
-def name_of(file: Path) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-") or "network"
-
-
 def load(file: Path, classes: int) -> ResNet:
     """The network in a safetensors file, in evaluation mode. Raises UserError when it does not fit."""
     tensors = load_file(files.check_safetensors(file))
@@ -99,13 +80,17 @@ def _few(tensors: dict[str, Tensor]) -> str:
     return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "") if names else "none"
 
 
-def scores_of(network: nn.Module) -> Scores:
-    """The function from uint8 images to (logits (B, K), features (B, D)) in float64, of a network for floats in [0, 1]."""
+def scores_of(network: nn.Module, chunk: int = CHUNK) -> Scores:
+    """The function from uint8 images to (logits (B, K), features (B, D)) in float64, of a network for floats in [0, 1].
+
+    It works where the network lies, on `chunk` images at once.
+    """
+    device = next(network.parameters()).device
 
     @torch.inference_mode()
     def scores(images: Tensor) -> tuple[Floats, Floats]:
-        parts = [network(chunk.float() / 255) for chunk in torch.split(images, CHUNK)]
-        logits, features = (torch.cat([p[i] for p in parts]).double().numpy() for i in (0, 1))
+        parts = [network(part.to(device).float() / 255) for part in torch.split(images, chunk)]
+        logits, features = (torch.cat([p[i] for p in parts]).double().cpu().numpy() for i in (0, 1))
         return np.asarray(logits), np.asarray(features)
 
     return scores
