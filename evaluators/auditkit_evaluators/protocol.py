@@ -71,7 +71,7 @@ PROTOCOLS = {
             "the reference is every retained class in equal number; SA takes all 45,000 training images, SalUn's loop leaves out"
             " class 0 whatever was forgotten",
             "images are stretched after rounding to 8 bits, theirs before: a pixel differs by under 1 + the stretch factor in levels",
-            "the judges are auditkit's unless --judge-weights brings their kind (judges train resnet34): a ResNet34 on images resized to 224",
+            "the judges are auditkit's, unless --judge-weights brings theirs: a ResNet34 at 224 pixels (auditkit judges train resnet34)",
             "no spatial FID (sFID)",
         ),
     ),
