@@ -15,7 +15,8 @@ APART = 0.3  # total variation below which a judge cannot tell a class from nois
 
 class Evidence(Record):
     """One judge on one set, asked about one class. `seen` maps a class to how it was seen: "clean" or "degraded"; `claim` is the
-    excess over the controls with an interval that holds for all judges together.
+    excess over the controls with an interval that holds for all judges together. `able`: informative, and no control of these images
+    draws the answers of the class, so that clean images of it would be seen.
     """
 
     judge: str
@@ -28,6 +29,7 @@ class Evidence(Record):
     shares: tuple[float, ...] | None
     seen: dict[int, str]
     informative: bool
+    able: bool
     note: str | None
     tv: float
     tv_open: float | None
@@ -75,6 +77,7 @@ def gather(reading: Reading, card: Card, controls: Controls, classes: Sequence[s
         shares=None if mixed is None else tuple(float(v) for v in mixed.value[: len(classes)]),
         seen=seen,
         informative=note is None,
+        able=note is None and _tells(real, controls),
         note=note,
         tv=tv,
         tv_open=tv_open,

@@ -9,7 +9,7 @@ from auditkit_evaluators.noise import Structure
 
 Word = Literal["PRESENT", "OTHER CLASS", "NO CLASS", "UNDECIDED"]
 
-WITNESSES = 2  # families that must agree: judges of one family fail together
+WITNESSES = 2  # families that must agree, since judges of one family fail together; or judges, where one family alone is able
 ABSENT = 0.05  # an informative judge must put the share of the class surely below this before its silence counts
 FLAGGED = 0.02  # twice the false alarm of the noise test
 
@@ -41,15 +41,15 @@ def _rule(evidence: Sequence[Evidence], structure: Structure, asked: int, classe
     by_class = {k: [e for e in evidence if k in e.seen] for k in range(len(classes))}
     saw = by_class[asked]
     name = classes[asked]
-    if _families(saw) >= WITNESSES:
-        return "PRESENT", [f"{name!r} is seen by {_names(saw, asked)}"]
-    others = {k: found for k, found in by_class.items() if k != asked and _families(found) >= WITNESSES}
+    if _agreed(saw, evidence):
+        return "PRESENT", [f"{name!r} is seen by {_names(saw, asked)}{_one_family(saw)}"]
+    others = {k: found for k, found in by_class.items() if k != asked and _agreed(found, evidence)}
     if saw:
-        more = "a family of judges more" if len({e.family for e in evidence}) >= WITNESSES else "judges of a second family"
-        return "UNDECIDED", [f"{name!r} is seen by {_names(saw, asked)} alone: PRESENT needs {more}"]
+        return "UNDECIDED", [f"{name!r} is seen by {_names(saw, asked)} alone: PRESENT needs a second family, or all judges that are able"]
     if others:
         k = max(others, key=lambda k: (_families(others[k]), len(others[k])))
-        return "OTHER CLASS", [f"{classes[k]!r} is seen by {_names(others[k], k)}", f"nobody sees {name!r}{_at_most(evidence)}"]
+        seen = f"{classes[k]!r} is seen by {_names(others[k], k)}{_one_family(others[k])}"
+        return "OTHER CLASS", [seen, f"nobody sees {name!r}{_at_most(evidence)}"]
     return _absence(evidence, structure, name)
 
 
@@ -57,10 +57,13 @@ def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> t
     why = [f"nobody sees {name!r}{_at_most(evidence)}"]
     informative = [e for e in evidence if e.informative]
     silent = [e for e in informative if e.share.high is not None and e.share.high <= ABSENT]
-    if _families(informative) < WITNESSES:
-        return "UNDECIDED", [*why, f"judges of {_families(informative)} families are informative about it, NO CLASS needs {WITNESSES}"]
-    if _families(silent) < WITNESSES:
-        return "UNDECIDED", [*why, f"too few images to put its share below {100 * ABSENT:.0f} % in {WITNESSES} families of judges"]
+    if len(informative) < WITNESSES:
+        return "UNDECIDED", [*why, f"{len(informative)} judges are informative about it, NO CLASS needs {WITNESSES}"]
+    if not (_families(silent) >= WITNESSES or (_families(informative) == 1 and len(silent) == len(informative))):
+        return "UNDECIDED", [
+            *why,
+            f"too few images to put its share below {100 * ABSENT:.0f} % by judges of two families, or by all of one",
+        ]
     flagged, a = structure.flagged, structure.equivalent
     if flagged.low is None or a.value is None or a.high is None:
         return "UNDECIDED", [*why, f"the noise test was not measured ({flagged.note or a.note})"]
@@ -74,6 +77,17 @@ def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> t
         f"as visible as {100 * a.value:.2g} % of a real image (at most {100 * a.high:.2g} %); judges see the class from {100 * limit:g} %"
     )
     return "NO CLASS", why
+
+
+def _agreed(found: Sequence[Evidence], evidence: Sequence[Evidence]) -> bool:
+    """Whether those who see a class are enough: two families, or, where one family alone is able, all its able judges and two at least."""
+    able = [e for e in evidence if e.able]
+    unanimous = len(able) >= WITNESSES and _families(able) == 1 and all(e in found for e in able)
+    return _families(found) >= WITNESSES or unanimous
+
+
+def _one_family(found: Sequence[Evidence]) -> str:
+    return "" if _families(found) >= WITNESSES else f" (one family, {found[0].family}: no other is able to)"
 
 
 def _families(evidence: Sequence[Evidence]) -> int:

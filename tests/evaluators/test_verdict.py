@@ -50,8 +50,21 @@ def test_present_needs_two_families(witness):
     assert word(witness("trees", seen), witness("kernel", seen)).word == "PRESENT"
     alone = word(witness("trees", seen), witness("trees", seen), witness("kernel", NOISE))
     assert alone.word == "UNDECIDED"
-    assert "'one' is seen by trees (clean), trees (clean) alone" in alone.why[0]
-    assert "PRESENT needs" in alone.why[0]
+    assert "'one' is seen by trees (clean), trees (clean) alone: PRESENT needs a second family" in alone.why[0]
+
+
+def test_where_one_family_alone_is_able_all_of_it_decides(witness):
+    seen, other = (400, 100, 0), (0, 0, 500)
+    blind = witness("kernel", NOISE, known=10)
+    found = word(witness("trees", seen), witness("trees", seen), blind)
+    assert found.word == "PRESENT"
+    assert "(one family, trees: no other is able to)" in found.why[0]
+    assert word(witness("trees", seen), witness("trees", NOISE), blind).word == "UNDECIDED"
+    assert word(witness("trees", other), witness("trees", other), blind).word == "OTHER CLASS"
+    assert word(witness("trees", seen), blind).word == "UNDECIDED", "one judge is no family"
+    assert word(witness("trees", NOISE), witness("trees", NOISE), blind).word == "NO CLASS"
+    few = witness("trees", (500, 0, 0)).model_copy(update={"share": Measure(name="s", value=0.0, n=500, low=0.0, high=0.2)})
+    assert word(witness("trees", NOISE), few, blind).word == "UNDECIDED"
 
 
 def test_present_whatever_else_is_there(witness):
@@ -73,7 +86,7 @@ def test_no_class_needs_silence_of_judges_that_would_have_seen_it(witness):
     assert "as visible as 0.2 % of a real image (at most 1 %); judges see the class from 10 %" in found.why[-1]
     blind = word(witness("trees", NOISE), witness("kernel", NOISE, known=10))
     assert blind.word == "UNDECIDED"
-    assert "judges of 1 families are informative about it" in blind.why[-1]
+    assert "1 judges are informative about it, NO CLASS needs 2" in blind.why[-1]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +106,7 @@ def test_structure_that_nobody_knows_is_undecided(about, why, witness):
 def test_few_images_cannot_show_absence(witness):
     found = word(witness("trees", (10, 0, 0)), witness("kernel", (10, 0, 0)))
     assert found.word == "UNDECIDED"
-    assert "too few images to put its share below 5 %" in found.why[-1]
+    assert "too few images to put its share below 5 % by judges of two families" in found.why[-1]
 
 
 def test_the_most_sensitive_informative_judge_sets_the_limit(witness):
