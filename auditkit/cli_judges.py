@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -51,10 +51,13 @@ def judges_card(
     shown = console(no_wait=no_wait)
     from auditkit import show_card, stages
 
-    for run in stages.cards(names, data_name=data, clip_model=clip_model, judge_weights=judge_weights, seed=seed, console=shown):
-        card: dict[str, Any] = run.read_json("card.json")
-        show_card.card(card)
-        finish(run, as_json, card)
+    done = stages.cards(names, data_name=data, clip_model=clip_model, judge_weights=judge_weights, seed=seed, console=shown)
+    for run in done:
+        show_card.card(run.read_json("card.json"))
+        if not as_json:
+            finish(run, as_json)
+    if as_json:
+        print(json.dumps([{"run": str(run.path), "digest": run.digest, **run.read_json("card.json")} for run in done]))
 
 
 @judges.command("train")

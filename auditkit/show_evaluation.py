@@ -145,15 +145,14 @@ def _verdicts(record: dict[str, Any]) -> None:
     for entry in record["sets"]:
         seen = [e["judge"] for e in entry["evidence"] if str(entry["verdict"]["asked"]) in e["seen"]]
         structure = entry["structure"]
-        flagged = structure["flagged"]["value"]
-        a = structure["equivalent"]["value"]
+        a = structure["equivalent"]
         rows.append(
             (
                 _name(entry, record["class"]),
                 str(entry["verdict"]["n"]),
                 f"{len(seen)} of {len(entry['evidence'])}",
-                "-" if flagged is None else f"{100 * flagged:.0f}",
-                "-" if a is None else f"{a:.2g}",
+                _cell(structure["flagged"]),
+                "not mea-\nsured" if a["value"] is None else f"{a['value']:.2g}\n[dim]{a['low']:.2g}-{a['high']:.2g}[/dim]",
                 entry["verdict"]["word"],
             )
         )

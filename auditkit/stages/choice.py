@@ -6,7 +6,7 @@ from typing import Any
 from auditkit.errors import UserError
 from auditkit.stages import imagery, judging
 from auditkit.stages.train import make_params
-from auditkit_evaluators import plugin
+from auditkit_evaluators import plugin, verdict
 from auditkit_evaluators.protocol import PROTOCOLS
 
 
@@ -48,6 +48,7 @@ class Choice:
         return {
             "judges": list(self.judges),
             "protocol": self.protocol,
+            "rule": verdict.RULE,
             "clip": _clip_fingerprint(data_name, self.clip_model) if "clip" in self.judges else None,
             "weights": imagery.content(self.judge_weights),
             "inception": imagery.content(self.inception),

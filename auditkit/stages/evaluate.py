@@ -114,12 +114,20 @@ def evaluate_images(
         raise UserError(f"--images are judged for one class, got --class {','.join(map(str, classes))}")
     images, digest = imagery.read(Path(path), dataset.shape)
     request = rundir.Request(
-        stage="evaluate", method="images", classes=classes, seed=seed, params=asked_for, parents={"images": digest}, data=dataset.sha256
+        stage="evaluate",
+        method="images",
+        classes=classes,
+        seed=seed,
+        params=asked_for,
+        parents={"images": digest},
+        data=dataset.sha256,
+        schema_number=2,
     )
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         panel = _panel(choice, dataset, seed, console)
-        shown = [Shown("given", "subject", classes[0], images, digest)]
+        prepare = stretch if PROTOCOLS[protocol].stretch else (lambda x: x)
+        shown = [Shown("given", "subject", classes[0], prepare(images), digest)]
         record = _record(panel, choice, dataset, classes, shown, console)
         name = f"images-{digest[:12]}"
         _write(run, Evaluation.model_validate({**record, "subject": name, "original": None}), panel, shown)
@@ -226,7 +234,9 @@ def _record(
         "sentences": sentences,
         "fano": (),
         "retained": (),
-        "density": density(panel, shown[0].images, classes[0]) if "density" in choice.judges else (),
+        "density": density(panel, shown[0].images, classes[0], prepare=stretch if protocol.stretch else None)
+        if "density" in choice.judges
+        else (),
         "fidelity": (),
         "curve_judge": curves.speaker(panel.judges, panel.cards, classes[0]).name,
         "curves": [],

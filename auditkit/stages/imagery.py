@@ -64,6 +64,8 @@ def _arrays(path: Path, shape: tuple[int, int, int]) -> Tensor:
     try:
         with np.load(files.regular(path), allow_pickle=False) as pack:
             return _fit(path, {name: pack[name] for name in pack.files}, shape)
+    except UserError:
+        raise
     except (ValueError, OSError, KeyError, EOFError) as error:
         raise UserError(f"{path} is no .npz of plain arrays: {error}") from error
 

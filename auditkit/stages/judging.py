@@ -145,7 +145,8 @@ def hear(panel: Panel, images: Tensor, asked: int, *, name: str, role: str, dige
 
     found = panel.each(one)
     structure = noise.test(images, panel.real, seed=panel.seed)
-    verdict = decide(found, structure, classes)
+    distinct = len({image.numpy().tobytes() for image in images})
+    verdict = decide(found, structure, classes, distinct=distinct)
     return Heard(set=name, role=role, digest=digest, verdict=verdict, structure=structure, evidence=tuple(map(_brief, found)))
 
 

@@ -1,5 +1,7 @@
 """The numbers beside the verdict: retained classes, Fano's bound, density and fidelity, each beside noise or real images."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,13 +43,14 @@ def fano(panel: Panel, images: dict[str, Tensor], forgotten: tuple[int, ...], ke
     return tuple(m for measures in panel.each(one) for m in measures)
 
 
-def density(panel: Panel, images: Tensor, asked: int) -> tuple[Measure, ...]:
+def density(panel: Panel, images: Tensor, asked: int, *, prepare: Callable[[Tensor], Tensor] | None = None) -> tuple[Measure, ...]:
     """Density measures of the images, then of their matched noise, against real images of the class that no judge was fitted on;
     in pixels and in the features of the best network of each family."""
     from auditkit_evaluators.density import compare
 
     parts = [panel.dataset.part(split) for split in ("model", "calibration", "heldout")]
     real = torch.cat([x[labels == asked] for x, labels in parts])
+    real = prepare(real) if prepare else real
     noise = matched.matched(images, len(images), panel.seed)
     found: list[Measure] = []
     for judge in _spaces(panel):

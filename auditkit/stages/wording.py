@@ -14,7 +14,7 @@ def verdicts(found: tuple[Verdict, ...], heard: list[Heard], classes: tuple[str,
         name = classes[h.verdict.asked]
         explained = [e.judge for e in h.evidence if e.excess.explained_by_noise]
         if explained:
-            rest = "and the images no more often: a UA below 100 % is the judge's doing"
+            rest = "and the images not shown to be more often: a UA below 100 % is the judge's doing"
             said.append(f"{', '.join(explained)}: call over 5 % of noise {name!r}, {rest}")
         for e in h.evidence:
             if e.note:

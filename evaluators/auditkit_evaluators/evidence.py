@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import fisher_exact
 
 from auditkit.results import Measure, Record
 from auditkit_evaluators.cards import Card, Column
@@ -10,13 +11,15 @@ from auditkit_evaluators.examine import BLIND, HISTOGRAM, MARGIN, Controls, Exce
 from auditkit_evaluators.mixture import Shares, shares, total_variation
 
 CLEAN = 0.02  # the share that a clean class must surely exceed
+MORE = 0.01  # one-sided level of the veto on NO CLASS
 APART = 0.3  # total variation below which a judge cannot tell a class from noise: its mixture estimate spans half of 0..1
 
 
 class Evidence(Record):
     """One judge on one set, asked about one class. `seen` maps a class to how it was seen: "clean" or "degraded"; `claim` is the
     excess over the controls with an interval that holds for all judges together. `able`: informative, and no control of these images
-    draws the answers of the class, so that clean images of it would be seen.
+    draws the answers of the class, so that clean images of it would be seen. `answers_more`: it answers the class, with "no class"
+    allowed, more often than to any control, if only in a few images: too little to be seen, too much to call absent.
     """
 
     judge: str
@@ -30,6 +33,7 @@ class Evidence(Record):
     seen: dict[int, str]
     informative: bool
     able: bool
+    answers_more: bool
     note: str | None
     tv: float
     tv_open: float | None
@@ -78,6 +82,7 @@ def gather(reading: Reading, card: Card, controls: Controls, classes: Sequence[s
         seen=seen,
         informative=note is None,
         able=note is None and _tells(real, controls),
+        answers_more=_answers_more(reading, controls),
         note=note,
         tv=tv,
         tv_open=tv_open,
@@ -93,6 +98,19 @@ def _mixture(reading: Reading, card: Card, controls: Controls, seed: int) -> Sha
     if reading.answers is None:
         return shares(np.array(reading.votes), np.array([c.closed for c in card.real] + [c.votes for c in made]), seed=seed)
     return shares(np.array(reading.answers), np.array([c.open for c in card.real] + [c.answers for c in made]), seed=seed)
+
+
+def _answers_more(reading: Reading, controls: Controls) -> bool:
+    """One-sided Fisher test at .01 against each control: 8 real images among 500 of noise, against none, have p = .004."""
+
+    def count(r: Reading) -> int:
+        return (r.votes if r.answers is None else r.answers)[r.asked]
+
+    made = [c for c in controls.values() if c.n]
+    if not made or not reading.n:
+        return False
+    tables = [[[count(reading), reading.n - count(reading)], [count(c), c.n - count(c)]] for c in made]
+    return all(float(fisher_exact(t, alternative="greater").pvalue) < MORE for t in tables)
 
 
 def _tells(real: Column, controls: Controls) -> bool:

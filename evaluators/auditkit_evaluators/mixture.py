@@ -21,8 +21,9 @@ TRACE = 1e-3  # EM comes to 0 slowly: a smaller bound is 0
 
 @dataclass(frozen=True)
 class Shares:
-    """The share of each column (C,), its 95 % interval, and its deviation over the draws."""
+    """The share of each column (C,) among `n` votes, its 95 % interval, and its deviation over the draws."""
 
+    n: int
     value: Floats
     low: Floats
     high: Floats
@@ -31,11 +32,12 @@ class Shares:
     def surely_above(self, column: int, bound: float, claims: int) -> bool:
         """Whether the share exceeds `bound` at a one-sided confidence of 1 - .025 / claims (Bonferroni).
 
-        Percentiles of 400 draws end at .25 %, so the far tail is a normal one on the deviation of the draws; and never beyond the
-        95 % bound, which knows that a share is not normal at 0.
+        Percentiles of 400 draws end at .25 %, so the far tail is a normal one on the deviation of the draws; and never beyond
+        Clopper-Pearson at that confidence, nor the 95 % bound, which knows that a share is not normal at 0.
         """
-        z = float(norm.isf(0.025 / claims))
-        return bool(min(self.low[column], self.value[column] - z * self.deviation[column]) > bound)
+        z, k = float(norm.isf(0.025 / claims)), round(float(self.value[column]) * self.n)
+        exact = clopper_pearson(k, self.n, confidence=1 - 0.05 / claims)[0]
+        return bool(min(self.low[column], self.value[column] - z * self.deviation[column], exact) > bound)
 
 
 def shares(votes: np.ndarray, columns: np.ndarray, *, seed: int = 0) -> Shares:
@@ -65,7 +67,7 @@ def shares(votes: np.ndarray, columns: np.ndarray, *, seed: int = 0) -> Shares:
     exact = np.array([clopper_pearson(round(share * n), n) for share in point]).T
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     low, high = np.min([low, point - reach, exact[0], point], axis=0), np.max([high, point + reach, exact[1], point], axis=0)
-    return Shares(value=point, low=np.where(low < TRACE, 0, low), high=np.where(high > 1 - TRACE, 1, high), deviation=deviation)
+    return Shares(n=n, value=point, low=np.where(low < TRACE, 0, low), high=np.where(high > 1 - TRACE, 1, high), deviation=deviation)
 
 
 def fit(votes: Floats, columns: Floats) -> Floats:

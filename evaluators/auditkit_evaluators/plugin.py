@@ -1,11 +1,13 @@
 """A judge of the user's own: `--judges module:function`, a function from uint8 images (B, C, H, W) to probabilities (B, K).
 
 The module is looked for on the path and in the working folder, and only because the command line names it: no file, variable or run
-can bring one in. auditkit fits the temperature and the answer "no class" (on pixels), and measures its card, like any other judge's.
+can bring one in. The hash of that one file is part of a result; what it imports is not. auditkit fits the temperature and the answer
+"no class" (on pixels), and measures its card, like any other judge's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import sys
@@ -35,8 +37,9 @@ def find(spec: str) -> tuple[Any, str]:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        module = import_module(module_name)
-    except Exception as error:  # a plug-in can fail in any way while it is imported
+        with contextlib.redirect_stdout(sys.stderr):  # stdout carries data alone
+            module = import_module(module_name)
+    except (Exception, SystemExit) as error:  # a plug-in can fail in any way while it is imported, and must not end the command
         raise UserError(f"--judges {spec}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(here)
@@ -63,15 +66,20 @@ def load(spec: str, data: Dataset, *, seed: int = 0) -> Judge:
 
     function, sha = find(spec)
     name = re.sub(r"[^a-z0-9]+", "-", spec.partition(":")[2].lower()).strip("-")
+    if not name:
+        raise UserError(f"--judges {spec}: the function's name is the judge's, and has no letter")
 
     def scores(images: Tensor) -> tuple[Floats, Floats]:
         try:
-            probs = np.asarray(function(images), dtype=np.float64)
-        except Exception as error:  # whatever it raises is its author's to mend
+            with contextlib.redirect_stdout(sys.stderr):
+                probs = np.asarray(function(images.clone()), dtype=np.float64)  # a copy: others judge the same images
+        except (Exception, SystemExit) as error:  # whatever it raises is its author's to mend
             raise UserError(f"--judges {spec} failed on {len(images)} images: {type(error).__name__}: {error}") from error
         wanted = (len(images), len(data.classes))
-        if probs.shape != wanted or not bool((probs >= 0).all()) or not np.allclose(probs.sum(axis=1), 1, atol=1e-3):
+        if probs.shape != wanted:
             raise UserError(f"--judges {spec}: wanted probabilities {wanted} with rows that sum to 1, got {probs.shape}")
+        if not bool((probs >= 0).all()) or not np.allclose(probs.sum(axis=1), 1, atol=1e-3):
+            raise UserError(f"--judges {spec}: wanted rows of probabilities that sum to 1, got NaN, negative values or other sums")
         return np.log(np.maximum(probs, 1e-30)), ensemble.pixels(images)
 
     return ensemble.member(name, name, scores, sha, data, f"plug-in {spec}", ensemble.PIXELS)

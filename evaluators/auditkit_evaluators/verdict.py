@@ -11,6 +11,9 @@ Word = Literal["PRESENT", "OTHER CLASS", "NO CLASS", "UNDECIDED"]
 
 WITNESSES = 2  # families that must agree, since judges of one family fail together; or judges, where one family alone is able
 ABSENT = 0.05  # an informative judge must put the share of the class surely below this before its silence counts
+SURELY_NOT_NOISE = 0.001  # p of the noise test for the whole set
+DISTINCT = 20  # different images: fewer are one mode, whose every copy would count
+RULE = 3  # number of this rule, part of every request
 FLAGGED = 0.02  # twice the false alarm of the noise test
 
 
@@ -23,8 +26,8 @@ class Verdict(Record):
     why: tuple[str, ...]
 
 
-def decide(evidence: Sequence[Evidence], structure: Structure, classes: Sequence[str]) -> Verdict:
-    """The verdict on one set of images from every judge's evidence and the noise test.
+def decide(evidence: Sequence[Evidence], structure: Structure, classes: Sequence[str], *, distinct: int | None = None) -> Verdict:
+    """The verdict on one set of images from every judge's evidence and the noise test; `distinct` of them differ (default: all).
 
     Raises:
         ValueError: no evidence, or evidence about different classes or different numbers of images.
@@ -34,6 +37,8 @@ def decide(evidence: Sequence[Evidence], structure: Structure, classes: Sequence
         raise ValueError(f"expected evidence about one class and one set, found classes {sorted(asked)} and n {sorted(n)}")
     [k], [count] = asked, n
     word, why = _rule(evidence, structure, k, classes)
+    if distinct is not None and distinct < min(count, DISTINCT) and word != "UNDECIDED":
+        word, why = "UNDECIDED", [*why, f"but only {distinct} of {count} images are distinct: intervals count copies"]
     return Verdict(word=word, asked=k, n=count, why=tuple(why))
 
 
@@ -41,11 +46,13 @@ def _rule(evidence: Sequence[Evidence], structure: Structure, asked: int, classe
     by_class = {k: [e for e in evidence if k in e.seen] for k in range(len(classes))}
     saw = by_class[asked]
     name = classes[asked]
-    if _agreed(saw, evidence):
+    if _agreed(asked, saw, evidence):
         return "PRESENT", [f"{name!r} is seen by {_names(saw, asked)}{_one_family(saw)}"]
-    others = {k: found for k, found in by_class.items() if k != asked and _agreed(found, evidence)}
+    others = {k: found for k, found in by_class.items() if k != asked and _agreed(k, found, evidence)}
     if saw:
-        return "UNDECIDED", [f"{name!r} is seen by {_names(saw, asked)} alone: PRESENT needs a second family, or all judges that are able"]
+        return "UNDECIDED", [
+            f"{name!r} is seen by {_names(saw, asked)} alone: PRESENT needs a second family (or all judges that are able), one clean"
+        ]
     if others:
         k = max(others, key=lambda k: (_families(others[k]), len(others[k])))
         seen = f"{classes[k]!r} is seen by {_names(others[k], k)}{_one_family(others[k])}"
@@ -67,6 +74,14 @@ def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> t
     flagged, a = structure.flagged, structure.equivalent
     if flagged.low is None or a.value is None or a.high is None:
         return "UNDECIDED", [*why, f"the noise test was not measured ({flagged.note or a.note})"]
+    more = [e for e in evidence if e.answers_more]
+    if _families(more) >= WITNESSES:
+        return "UNDECIDED", [
+            *why,
+            f"a few images may show it: {', '.join(e.judge for e in more)} answer {name!r} more often than to any control",
+        ]
+    if structure.p is not None and structure.p < SURELY_NOT_NOISE:
+        return "UNDECIDED", [*why, f"the images are not independent noise: p = {structure.p:.1g} by the noise test"]
     if flagged.low > FLAGGED:
         return "UNDECIDED", [*why, f"the images hold structure that no judge knows: {flagged.text(1)} are flagged by the noise test"]
     limit = min((e.lod.value for e in informative if e.lod.value is not None), default=None)
@@ -79,9 +94,12 @@ def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> t
     return "NO CLASS", why
 
 
-def _agreed(found: Sequence[Evidence], evidence: Sequence[Evidence]) -> bool:
-    """Whether those who see a class are enough: two families, or, where one family alone is able, all its able judges and two at least."""
+def _agreed(k: int, found: Sequence[Evidence], evidence: Sequence[Evidence]) -> bool:
+    """Whether those who see class `k` are enough, one of them clean: two families, or, where one family alone is able, all its able judges
+    and two at least."""
     able = [e for e in evidence if e.able]
+    if not any(e.seen[k] == "clean" for e in found):
+        return False  # one odd picture for the whole set, refused by every judge, exceeds all its scrambled copies
     unanimous = len(able) >= WITNESSES and _families(able) == 1 and all(e in found for e in able)
     return _families(found) >= WITNESSES or unanimous
 
@@ -99,7 +117,7 @@ def _names(evidence: Sequence[Evidence], k: int) -> str:
 
 
 def _at_most(evidence: Sequence[Evidence]) -> str:
-    """The tightest upper bound among the judges whose silence counts."""
+    """The second tightest upper bound among the judges whose silence counts: one judge alone excludes nothing."""
     shares: list[Measure] = [e.share for e in evidence if e.informative]
-    highs = [m.high for m in shares if m.high is not None]
-    return f" (its share is at most {100 * min(highs):.1f} % by the surest judge)" if highs else ""
+    highs = sorted(m.high for m in shares if m.high is not None)
+    return f" (its share is at most {100 * highs[1]:.1f} % by two judges)" if len(highs) > 1 else ""

@@ -323,7 +323,7 @@ def test_judges_list_card_and_schema(capsys):
     assert said(capsys, "judges", "list")[1].splitlines()[0].startswith("ensemble ")
     code, out, err = said(capsys, "judges", "card", "svc", "--json")
     assert code == 0
-    card = json.loads(out)
+    [card] = json.loads(out)
     assert card["judge"] == "svc"
     assert f"{card['digest']}" in out
     assert "no class" in err

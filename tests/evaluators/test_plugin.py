@@ -54,17 +54,35 @@ def test_its_file_is_its_hash(here):
         ("other = 1", "bad has no function judge"),
         ("judge = 3", "bad has no function judge"),
         ("def judge(x): return x", r"wanted probabilities (170, 10) with rows that sum to 1, got (170, 1, 8, 8)"),
-        ("import torch\ndef judge(x): return torch.zeros(len(x), 10)", "rows that sum to 1"),
-        ("import torch\ndef judge(x): return torch.full((len(x), 10), float('nan'))", "rows that sum to 1"),
+        ("import torch\ndef judge(x): return torch.zeros(len(x), 10)", "got NaN, negative values or other sums"),
+        ("import torch\ndef judge(x): return torch.full((len(x), 10), float('nan'))", "got NaN, negative values or other sums"),
+        ("def judge(x): raise SystemExit(0)", "failed on 170 images: SystemExit: 0"),
+        ("raise SystemExit(0)", "importing bad failed: SystemExit: 0"),
         ("def judge(x): raise RuntimeError('no weights')", "failed on 170 images: RuntimeError: no weights"),
     ],
-    ids=["import", "missing", "no function", "shape", "sum", "nan", "raises"],
+    ids=["import", "missing", "no function", "shape", "sum", "nan", "exits", "exits on import", "raises"],
 )
 def test_what_is_wrong_is_said_in_one_line(code, message, here, digits):
     (here / "bad.py").write_text(code + "\n")
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         plugin.load("bad:judge", digits)
     assert "\n" not in str(caught.value)
+
+
+def test_it_can_neither_print_to_stdout_nor_change_the_images(here, digits, capsys):
+    (here / "rude.py").write_text(
+        "import torch\nprint('import')\ndef judge(x):\n    print('call'); x.zero_(); return torch.full((len(x), 10), 0.1)\n"
+    )
+    before = digits.images.clone()
+    judge = plugin.load("rude:judge", digits)
+    judge.judge(digits.images[:3])
+    assert torch.equal(digits.images, before)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "import" in err
+    (here / "nameless.py").write_text("def __(x): return x\n")
+    with pytest.raises(UserError, match="has no letter"):
+        plugin.load("nameless:__", digits)
 
 
 def test_no_module_and_no_file(here):

@@ -26,13 +26,13 @@ def witness(scripted):
     return make
 
 
-def structure(flagged=5, a=0.002, high=0.01, n=500):
+def structure(flagged=5, a=0.002, high=0.01, n=500, p=0.5):
     nothing = Measure(name="x", value=None, n=0, note="not looked at")
     equivalent = Measure(name="a", value=a, n=n, low=0.0, high=high, unit="a", note=None if a is not None else "too few images")
     return Structure(
         n=n,
         flagged=rate("flagged", flagged, n),
-        p=0.5,
+        p=p,
         equivalent=equivalent,
         statistics=(),
         saturated=nothing,
@@ -41,8 +41,8 @@ def structure(flagged=5, a=0.002, high=0.01, n=500):
     )
 
 
-def word(*evidence, **about):
-    return decide(evidence, structure(**about), THREE)
+def word(*evidence, distinct=None, **about):
+    return decide(evidence, structure(**about), THREE, distinct=distinct)
 
 
 def test_present_needs_two_families(witness):
@@ -95,12 +95,40 @@ def test_no_class_needs_silence_of_judges_that_would_have_seen_it(witness):
         ({"flagged": 60}, "hold structure that no judge knows: 12.0 % [9.3, 15.2] are flagged"),
         ({"high": 0.2}, "equivalent a up to 0.2) that could be the class: judges see the class from a = 0.1"),
         ({"a": None}, "the noise test was not measured (too few images)"),
+        ({"p": 1e-65}, "the images are not independent noise: p = 1e-65"),
     ],
 )
 def test_structure_that_nobody_knows_is_undecided(about, why, witness):
     found = word(witness("trees", NOISE), witness("kernel", NOISE), **about)
     assert found.word == "UNDECIDED"
     assert why in found.why[-1]
+
+
+def test_one_odd_picture_that_every_judge_refuses_is_no_class_seen(witness):
+    """500 copies of half a white image exceed all their scrambled copies: degraded for every judge, clean for none."""
+    seen = [witness(family, (400, 100, 0)).model_copy(update={"seen": {1: "degraded"}}) for family in ("trees", "kernel")]
+    assert word(*seen).word == "UNDECIDED"
+    assert word(seen[0], witness("kernel", (400, 100, 0))).word == "PRESENT"
+    other = [e.model_copy(update={"seen": {2: "degraded"}}) for e in seen]
+    assert word(*other, flagged=500).word == "UNDECIDED"
+
+
+def test_copies_are_not_images(witness):
+    for subject in ((400, 100, 0), (0, 0, 500), NOISE):
+        evidence = witness("trees", subject), witness("kernel", subject)
+        found = word(*evidence, distinct=1)
+        assert found.word == "UNDECIDED"
+        assert found.why[-1] == "but only 1 of 500 images are distinct: intervals count copies"
+        assert word(*evidence, distinct=20).word != "UNDECIDED"
+
+
+def test_a_few_real_images_among_many_forbid_no_class(witness):
+    """8 of 500 are too few to be seen (2 %), and too many to be called absent."""
+    few = (492, 8, 0)
+    found = word(witness("trees", few), witness("kernel", few))
+    assert found.word == "UNDECIDED"
+    assert "trees, kernel answer 'one' more often than to any control" in found.why[-1]
+    assert word(witness("trees", few), witness("kernel", NOISE)).word == "NO CLASS", "one family alone may be wrong"
 
 
 def test_few_images_cannot_show_absence(witness):
