@@ -15,7 +15,7 @@ from auditkit import provenance
 from auditkit_evaluators import fano, mixture, stats
 
 RATES, SIZES = (0.002, 0.01, 0.05, 0.2, 0.5), (50, 100, 500, 2000)
-SIMULATIONS = 1000
+SIMULATIONS = 500
 
 
 def clopper_pearson() -> list[dict[str, float]]:
