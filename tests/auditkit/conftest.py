@@ -2,23 +2,36 @@ import pytest
 
 from auditkit import data, models
 from auditkit.stages import source
-from auditkit_evaluators import cards
+from auditkit_evaluators import cards, clip, ensemble, reference
 
-MEASURED = {}
+KEPT = {}
 
 
 @pytest.fixture(autouse=True)
-def cards_are_measured_once(monkeypatch):
-    """A card takes a second and depends on its key and seed alone; every test has its own folder of runs."""
-    measure = cards.measure
+def judges_are_made_once(monkeypatch):
+    """Judges, their cards and the noise test's reference take seconds and depend on their arguments alone; tests of evaluators make
+    them anew, and every test here has its own folder of runs."""
 
-    def remembered(judge, data, *, seed=0):
-        key = cards.key(judge, data), seed
-        if key not in MEASURED:
-            MEASURED[key] = measure(judge, data, seed=seed)
-        return MEASURED[key]
+    def once(module, name, key):
+        function = getattr(module, name)
 
-    monkeypatch.setattr(cards, "measure", remembered)
+        def remembered(*arguments, **options):
+            known = (name, key(*arguments, **options))
+            if None in known:
+                return function(*arguments, **options)
+            if known not in KEPT:
+                KEPT[known] = function(*arguments, **options)
+            return KEPT[known]
+
+        monkeypatch.setattr(module, name, remembered)
+
+    def members(data, *, seed=0, weights=None, only=None):
+        return None if weights is not None else (data.sha256, seed, None if only is None else tuple(only))
+
+    once(cards, "measure", lambda judge, data, *, seed=0: (cards.key(judge, data), seed))
+    once(ensemble, "build", members)
+    once(clip, "build", lambda data, *, model=None, seed=0: None if model else (data.sha256, seed, "clip"))
+    once(reference, "fit", lambda real, *, seed=0: (tuple(real.shape), real.sum().item(), seed, "reference"))
 
 
 @pytest.fixture(scope="session")

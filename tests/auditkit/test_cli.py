@@ -286,7 +286,7 @@ def test_settings_reach_evaluate_and_sample(capsys, tmp_path):
     assert said(capsys, "sample", "--class", "2", "-n", "2")[0] == 0
     [run_] = [rundir.find(p.name) for p in rundir.listing()]
     assert run_.request.params["sampler"]["steps"] == 5
-    assert said(capsys, "evaluate", "--judges", "ensemble")[0] == 0
+    assert said(capsys, "evaluate", "--judges", "svc")[0] == 0
     assert rundir.pointed("latest").request.params["n"] == 20
 
 

@@ -113,20 +113,20 @@ def test_somebody_elses_folder_is_audited_and_what_is_missing_is_said(in_audit, 
     import shutil
 
     shutil.copytree(run.path / "model", tmp_path / "theirs")
-    done = stages.audit((2,), model=str(tmp_path / "theirs"), params=SMALL, judges=("ensemble",))
+    done = stages.audit((2,), model=str(tmp_path / "theirs"), params=SMALL, judges=("svc",))
     summary = done.read_json("summary.json")
     assert set(summary["missing"]) == {"original", "gate", "retrained"}
     assert all("not measured" in why for why in summary["missing"].values())
     assert {s["role"] for s in summary["sets"]} == {"subject", "random"}
     with_original = stages.audit(
-        (2,), model=str(tmp_path / "theirs"), original=str(source.ZOO / "digits"), params=SMALL, judges=("ensemble",)
+        (2,), model=str(tmp_path / "theirs"), original=str(source.ZOO / "digits"), params=SMALL, judges=("svc",)
     )
     assert with_original.read_json("summary.json")["missing"] == {}
 
 
 def test_without_a_run_evaluate_judges_the_bundled_original_and_says_so():
     said = []
-    done = stages.evaluate(("ensemble",), n=20, retain_n=2, console=Console(say=said.append))
+    done = stages.evaluate(("svc",), n=20, retain_n=2, console=Console(say=said.append))
     assert any("no model has been unlearned yet" in line for line in said)
     assert done.read_json("evaluation.json")["subject"] == "bundled digits"
 
@@ -162,10 +162,10 @@ def test_an_attack_with_another_seed_or_budget_is_not_mixed_in(in_audit):
     stages.attack("relearn", params={"steps": 1, "n": 5, "lrs": (1e-4,)}, seed=7)
     assert stages.audit((2,), params=SMALL).digest == run.digest
     stages.attack("relearn", params={"steps": 1, "n": 5, "lrs": (1e-4,)})
-    judged = stages.evaluate(("ensemble",), n=20, retain_n=2).read_json("evaluation.json")
+    judged = stages.evaluate(("svc",), n=20, retain_n=2).read_json("evaluation.json")
     assert judged["attacks"]["relearn"]["params"]["n"] == 5
     assert judged["attacks"]["relearn"]["seed"] == 0
-    again = stages.evaluate(("ensemble",), n=20, retain_n=2).read_json("evaluation.json")
+    again = stages.evaluate(("svc",), n=20, retain_n=2).read_json("evaluation.json")
     assert again["subject"] == judged["subject"]
 
 
@@ -178,12 +178,12 @@ def test_evaluate_stays_with_the_model_that_was_attacked_and_notices_when_it_cha
     small = {"steps": 1, "n": 5, "lrs": (1e-4,)}
     stages.attack("relearn", model="My $x^{$ Model", classes=(4,), params=small)
     monkeypatch.chdir("/")
-    twice = [stages.evaluate(("ensemble",), n=20, retain_n=2) for _ in range(2)]
+    twice = [stages.evaluate(("svc",), n=20, retain_n=2) for _ in range(2)]
     assert twice[0].digest == twice[1].digest
     assert twice[0].read_json("evaluation.json")["class"] == 4
     models.save(source.bundled("digits").load(), tmp_path / "My $x^{$ Model")
     with pytest.raises(UserError, match="has changed since"):
-        stages.evaluate(("ensemble",), n=20, retain_n=2)
+        stages.evaluate(("svc",), n=20, retain_n=2)
 
 
 def test_a_trial_retraining_does_not_replace_the_bundled_floor(in_audit):
@@ -198,7 +198,7 @@ def test_an_index_whose_cells_were_deleted_stops_nothing(in_audit):
     stages.unlearn("gate", (3,))
     index = stages.attack("finetune", params={"steps": 1, "n": 5, "lrs": (1e-4,)})
     rundir.remove(index.read_json("attack.json")["cells"]["subject"])
-    judged = stages.evaluate(("ensemble",), n=20, retain_n=2).read_json("evaluation.json")
+    judged = stages.evaluate(("svc",), n=20, retain_n=2).read_json("evaluation.json")
     assert judged["attacks"] == {}
 
 
@@ -243,7 +243,7 @@ def test_of_several_forgotten_classes_one_is_in_question_and_none_is_retained():
     assert rundir.pointed("latest-model").request.classes == (2, 5)
     first, other = find_case(None, None, "digits", None), find_case(None, None, "digits", (5,))
     assert (first.classes, other.classes) == ((2, 5), (5, 2))
-    done = stages.evaluate(("ensemble",), classes=(5,), n=10, retain_n=2)
+    done = stages.evaluate(("svc",), classes=(5,), n=10, retain_n=2)
     evaluation = done.read_json("evaluation.json")
     assert evaluation["class"] == 5
     assert "class 2" in evaluation["missing"]
