@@ -118,9 +118,7 @@ def test_somebody_elses_folder_is_audited_and_what_is_missing_is_said(in_audit, 
     assert set(summary["missing"]) == {"original", "gate", "retrained"}
     assert all("not measured" in why for why in summary["missing"].values())
     assert {s["role"] for s in summary["sets"]} == {"subject", "random"}
-    with_original = stages.audit(
-        (2,), model=str(tmp_path / "theirs"), original=str(source.ZOO / "digits"), params=SMALL, judges=("svc",)
-    )
+    with_original = stages.audit((2,), model=str(tmp_path / "theirs"), original=str(source.ZOO / "digits"), params=SMALL, judges=("svc",))
     assert with_original.read_json("summary.json")["missing"] == {}
 
 
