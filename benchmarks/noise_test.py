@@ -1,7 +1,7 @@
 """The noise test and the surrogates, measured: false alarms on noise, power on the ladder, and votes on pictures of nothing.
 
 Digits always, with the six judges of the ensemble; CIFAR-10 too where a folder is given as the second argument or in
-AUDITKIT_DATA, which holds the test images in `cifar10_test.webp.npz` (blob, offset, label, classes; WebP images) and ResNets in
+CIFAR10_PACKS, which holds the test images in `cifar10_test.webp.npz` (blob, offset, label, classes; WebP images) and ResNets in
 `judges/`. Writes one JSON file.
 
     python benchmarks/noise_test.py docs/results/noise-test.json [FOLDER]
@@ -149,5 +149,5 @@ def main(out: Path, folder: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    folder = sys.argv[2] if len(sys.argv) > 2 else os.environ.get("AUDITKIT_DATA")
+    folder = sys.argv[2] if len(sys.argv) > 2 else os.environ.get("CIFAR10_PACKS")
     main(Path(sys.argv[1]), Path(folder) if folder else None)
