@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from auditkit import cli_judges, cli_runs
+from auditkit import cli_attacks, cli_judges, cli_runs
 from auditkit.errors import RunError, UserError, choose
 from auditkit.options import (
     PROTOCOLS,
@@ -200,15 +200,18 @@ def sample(
 
 @app.command()
 def attack(
-    name: Annotated[str, typer.Argument(metavar="ATTACK", help="relearn or finetune.")],
+    name: Annotated[str | None, typer.Argument(metavar="ATTACK|SUITE", help="An attack, or quick, standard or full.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List every attack with its tier, cost and suites.")] = False,
     steps: Annotated[int | None, typer.Option(help="Fine-tuning steps.")] = None,
     images: Annotated[int | None, typer.Option(help="Images of the class that the attacker has (relearn).")] = None,
     lr: Annotated[str | None, typer.Option(help="Learning rates, separated by commas.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Images judged at each point of the curve.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Training seeds of a suite (quick 1, standard and full 5).")] = None,
     model: Model = None,
     original: Original = None,
     data: Data = "digits",
     classes: Classes = None,
+    judge_weights: JudgeWeights = None,
     seed: Seed = 0,
     set_: Set = None,
     as_json: Json = False,
@@ -216,19 +219,32 @@ def attack(
     no_wait: NoWait = False,
     jobs: Jobs = None,
 ) -> None:
-    """Attack a model and its controls: the curve means something only beside its floors."""
-    from auditkit_attacks import ATTACKS
+    """Attack a model and its controls, by one attack or by a suite: a curve means something only beside its floors."""
+    from auditkit_attacks import ATTACKS, SUITES
 
-    choose("attack", name, ATTACKS)
-    forget = parse_classes(classes)
+    if listed:
+        return cli_attacks.listing(as_json)
+    if name is None:
+        raise UserError("which attack? Give one of auditkit attack --list, or a suite: quick, standard, full")
+    choose("attack or suite", name, (*ATTACKS, *SUITES))
+    options = {"steps": steps, "images": images, "lrs": lr, "n": n}
+    where: dict[str, Any] = {"model": model, "original": original, "data_name": data, "classes": parse_classes(classes)}
+    if name in SUITES:
+        given = [f"--{o}" for o, value in options.items() if value is not None] + (["--set"] if set_ else [])
+        if given:
+            raise UserError(
+                f"a suite has no settings, so that suites can be compared: leave out {', '.join(given)}, or run one attack alone"
+            )
+        return cli_attacks.suite(name, where, judge_weights, seeds, seed, as_json, dry_run, no_wait, jobs)
+    if seeds is not None or judge_weights is not None:
+        raise UserError("--seeds and --judge-weights belong to a suite (quick, standard, full)")
     shown = console(no_wait=no_wait, jobs=jobs)
-    params = collect(name, ATTACKS[name], "Budget", set_, steps=steps, images=images, lrs=lr, n=n)
+    params = collect(name, ATTACKS[name], "Budget", set_, **options)
     from auditkit import show, stages
 
-    arguments: dict[str, Any] = {"model": model, "original": original, "data_name": data, "classes": forget, "params": params}
     if dry_run:
-        return dry("attack", as_json, stages.plan_attack(name, **arguments))
-    done = stages.attack(name, **arguments, seed=seed, console=shown)
+        return dry("attack", as_json, stages.plan_attack(name, **where, params=params))
+    done = stages.attack(name, **where, params=params, seed=seed, console=shown)
     show.attack(done)
     finish(done, as_json, done.read_json("attack.json"))
 
@@ -329,3 +345,5 @@ def audit(
 
 app.command()(cli_runs.verify)
 app.command()(cli_judges.schema)
+app.command()(cli_attacks.selftest)
+app.command()(cli_attacks.scan)

@@ -4,6 +4,7 @@ A model folder is diffusers' own: `config.json` and `diffusion_pytorch_model.saf
 A folder is foreign until it is read: only safetensors, sizes capped, symlinks refused, nothing is unpickled.
 """
 
+import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from auditkit import files
 from auditkit.errors import UserError
@@ -45,14 +47,21 @@ class Model:
         return int(self.net.config["in_channels"]), int(height), int(width)
 
     @property
+    def class_table(self) -> Tensor:
+        """The rows that the labels look up, (classes + 1, D): the live weights, without their gradient. Raises UserError if there is
+        none."""
+        table = getattr(self.net.class_embedding, "weight", None)
+        if not isinstance(table, Tensor) or table.shape[0] != self.null + 1:
+            raise UserError("this model has no class table that can be read: its class embedding is no lookup")
+        return table.data
+
+    @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.net.parameters())
 
     def copy(self) -> "Model":
-        """The same network with weights of its own."""
-        twin = UNet2DModel.from_config(self.net.config)
-        twin.load_state_dict(self.net.state_dict())
-        return replace(self, net=twin.to(self.net.device).eval())
+        """The same network with weights of its own; a network that is more than its weights (a planted leak) keeps what it is."""
+        return replace(self, net=copy.deepcopy(self.net).eval())
 
 
 def build(shape: tuple[int, int, int], classes: int, *, seed: int, architecture: dict[str, Any] | None = None) -> Model:

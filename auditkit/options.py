@@ -96,9 +96,9 @@ def collect(command: str, module: str, settings_class: str, given: list[str] | N
 def by_command(method: str, assignments: list[str]) -> dict[str, dict[str, Any]]:
     """The settings of every command that an audit runs, from all sources; --set names the command: relearn.steps=50."""
     from auditkit.unlearn import METHODS
-    from auditkit_attacks import ATTACKS
+    from auditkit_attacks import ATTACKS, AUDITED
 
-    where = {"unlearn": (METHODS[method], "Params"), **{name: (path, "Budget") for name, path in ATTACKS.items()}}
+    where = {"unlearn": (METHODS[method], "Params"), **{name: (ATTACKS[name], "Budget") for name in AUDITED}}
     where["evaluate"] = ("auditkit.stages.choice", "Counts")
     given: dict[str, list[str]] = {command: [] for command in where}
     for assignment in assignments:

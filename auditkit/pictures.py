@@ -89,3 +89,30 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
     figure.suptitle(title, fontsize=11, weight="bold")
     figure.tight_layout()
     return _png(figure)
+
+
+def bars(rows: list[tuple[str, float | None, float | None, float | None]], title: str, margin: float) -> bytes:
+    """A PNG of one dot with its interval for each attack: (name, excess, low, high) as shares; None was not measured."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 0.28 * len(rows) + 1.3), dpi=110)
+    axes = figure.add_subplot()
+    axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.15, lw=0)
+    axes.axvline(0, color="#555555", lw=0.8)
+    for k, (_, value, low, high) in enumerate(rows):
+        if value is None or low is None or high is None:
+            axes.text(2, k, "not measured", fontsize=7, va="center", color="#777777")
+            continue
+        colour = "#D55E00" if low > margin else "#0072B2" if high < margin else "#777777"
+        axes.errorbar(
+            100 * value, k, xerr=[[100 * max(0.0, value - low)], [100 * max(0.0, high - value)]], fmt="o", ms=4, color=colour, capsize=2
+        )
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(-102, 102)
+    axes.set_xlabel("share of images that show the class, subject minus its highest floor, points", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", alpha=0.25)
+    figure.suptitle(title, fontsize=10, weight="bold")
+    figure.tight_layout()
+    return _png(figure)

@@ -115,7 +115,7 @@ def fit(
     report: Report | None = None,
     at: dict[int, Callable[[], None]] | None = None,
 ) -> list[float]:
-    """Trains `net` in place and returns the losses of the steps that this call ran.
+    """Trains what requires a gradient in `net`, in place, and returns the losses of the steps that this call ran.
 
     `batches(step)` gives the rows; `save` gets a checkpoint at the start, every 10 s and when interrupted, always of
     weights that have just given a finite loss; `at[k]` runs when k steps
@@ -126,7 +126,7 @@ def fit(
     device = next(net.parameters()).device
     loss = Loss(loss.psi.to(device), loss.target)
     abar = diffusion.abar(device)
-    parameters = dict(net.named_parameters())
+    parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     average = {name: p.detach().clone() for name, p in parameters.items()} if recipe.ema else {}
     start = 0

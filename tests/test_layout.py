@@ -14,6 +14,7 @@ FOLDERS = ("kernels", "attacks", "evaluators")
 KERNELS = {"auditkit_kernels"}
 CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data", "auditkit.diffusion", "auditkit.models"}
 CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
+CORE |= {"auditkit.checkpoint"}
 MIDDLE = {"auditkit.unlearn", "auditkit_attacks", "auditkit_evaluators"}
 JUDGING = {
     "auditkit.errors",
@@ -28,7 +29,9 @@ TOP = {
     "auditkit.terminal",
     "auditkit.show",
     "auditkit.show_evaluation",
+    "auditkit.cli_attacks",
     "auditkit.cli_judges",
+    "auditkit.show_suite",
     "auditkit.show_card",
     "auditkit.options",
     "auditkit.cli_runs",

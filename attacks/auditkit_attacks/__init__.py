@@ -1,6 +1,37 @@
-"""Attacks, one per file: a frozen `Budget`, a `TIER`, and `run(target, budget, *, seed, ...) -> AttackResult`."""
+"""Attacks, one per file: a frozen `Budget`, a `TIER`, and `run(target, budget, *, seed, ...) -> AttackResult`.
+
+In the order of what they cost the attacker; the suites are lists of these names and have no settings of their own.
+"""
 
 ATTACKS = {
-    "relearn": "auditkit_attacks.relearn",
+    "repeat": "auditkit_attacks.repeat",
+    "null-harvest": "auditkit_attacks.null_harvest",
+    "wrong-label": "auditkit_attacks.wrong_label",
+    "guidance-sweep": "auditkit_attacks.guidance_sweep",
+    "sampler-sweep": "auditkit_attacks.sampler_sweep",
+    "partial": "auditkit_attacks.partial",
+    "arithmetic": "auditkit_attacks.arithmetic",
+    "handoff": "auditkit_attacks.handoff",
+    "readout": "auditkit_attacks.readout",
+    "rescale": "auditkit_attacks.rescale",
+    "embedding": "auditkit_attacks.embedding",
+    "quantise": "auditkit_attacks.quantise",
+    "reversal": "auditkit_attacks.reversal",
     "finetune": "auditkit_attacks.finetune",
+    "auxiliary": "auditkit_attacks.auxiliary",
+    "inversion": "auditkit_attacks.inversion",
+    "lora": "auditkit_attacks.lora",
+    "relearn": "auditkit_attacks.relearn",
+    "relearn-all": "auditkit_attacks.relearn_all",
+    "weights": "auditkit_attacks.weights",
+    "edit-depth": "auditkit_attacks.edit_depth",
+    "null-likelihood": "auditkit_attacks.null_likelihood",
+    "membership": "auditkit_attacks.membership",
 }
+AUDITED = ("relearn", "finetune")  # what `audit` runs: a first answer in minutes, not a suite
+
+QUICK = (
+    "repeat", "null-harvest", "wrong-label", "guidance-sweep", "sampler-sweep", "arithmetic", "handoff", "readout", "rescale",
+    "embedding", "quantise", "reversal", "finetune", "relearn", "weights", "edit-depth", "null-likelihood",
+)  # fmt: skip
+SUITES = {"quick": QUICK, "standard": tuple(ATTACKS), "full": tuple(ATTACKS)}

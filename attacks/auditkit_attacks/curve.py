@@ -1,9 +1,10 @@
-"""The recovery curve of a training attack: fine-tune a copy at each learning rate, sample the class at fixed steps.
+"""The recovery curve of a training attack: fine-tune a copy in each variant, sample the class at fixed steps.
 
-Shared by the attacks that differ only in the images they train on.
+Shared by the attacks that differ only in the rows they train on, in what may change, or in the loss.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,21 +14,21 @@ from torch import Tensor
 from auditkit import data, training
 from auditkit.errors import UserError
 from auditkit.models import Model
-from auditkit_attacks.target import AttackResult, Cost, Point, Target
+from auditkit_attacks.target import SELECTION, AttackResult, Cost, Point, Target
 
 LARGEST = 10**6
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+KEPT = 12  # images of each other class by the attacked model, after the last step of the last variant
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long, how fast and how finely: `n` images of the class at each point of the curve, for each learning rate."""
 
-    steps: int
-    batch: int
-    lrs: tuple[float, ...]
-    n: int
-    class_dropout: float
+    steps: int = 100
+    batch: int = 64
+    lrs: tuple[float, ...] = (1e-4, 5e-4)
+    n: int = 100
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "n"):
@@ -37,8 +38,6 @@ class Schedule:
             raise UserError(f"--lr takes positive numbers, got {self.lrs}")
         if len({f"{lr:g}" for lr in self.lrs}) < len(self.lrs):
             raise UserError(f"--lr takes rates that differ in their first six digits, got {self.lrs}")
-        if not 0 <= self.class_dropout <= 1:
-            raise UserError(f"class dropout must lie in 0..1, got {self.class_dropout}")
 
     @property
     def points(self) -> tuple[int, ...]:
@@ -46,52 +45,89 @@ class Schedule:
         return (*(p for p in POINTS if p < self.steps), self.steps)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Dropping(Schedule):
+    """A schedule with label dropout: a share of the rows trains the null branch."""
+
+    class_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.class_dropout <= 1:
+            raise UserError(f"class dropout must lie in 0..1, got {self.class_dropout}")
+
+
+Rows = Callable[[int], training.Batch]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: its name, its learning rate, and what makes a copy ready and gives the rows of each step."""
+
+    name: str
+    lr: float
+    ready: Callable[[Model], Rows]
+    loss: training.Loss | None = None
+
+
+def on(images: Tensor, labels: Tensor, schedule: Schedule, *, seed: int) -> Callable[[Model], Rows]:
+    """Rows drawn from (images uint8, labels) with the ordinary denoising loss."""
+    x, b = data.to_model(images), schedule.batch
+    retain, weight, dropout = torch.zeros(b, dtype=torch.bool), torch.full((b,), 1 / b), getattr(schedule, "class_dropout", 0.0)
+
+    def ready(model: Model) -> Rows:
+        def rows(step: int) -> training.Batch:
+            x0, chosen = training.draw_rows(x, labels, b, seed=seed, step=step)
+            return training.Batch(x0, training.drop_labels(chosen, model.null, dropout, seed=seed, step=step), retain, weight)
+
+        return rows
+
+    return ready
+
+
+def at_each_lr(ready: Callable[[Model], Rows], schedule: Schedule, prefix: str = "") -> list[Variant]:
+    """One variant for each learning rate."""
+    return [Variant(f"{prefix}lr={lr:g}", lr, ready) for lr in schedule.lrs]
+
+
 def recover(
     target: Target,
-    images: Tensor,
-    labels: Tensor,
+    variants: list[Variant],
     schedule: Schedule,
     *,
     seed: int,
+    given: Tensor | None = None,
     state: training.State | None = None,
     save: training.Save | None = None,
     report: training.Report | None = None,
 ) -> AttackResult:
-    """Fine-tunes on (images uint8, labels); samples the first forgotten class at each point of the curve.
+    """Trains a fresh copy in each variant; samples the class in question at each point of the curve.
 
     Raw weights, Adam, no EMA (an average with decay .9999 moves 1 % in 100 steps: every model would look resilient).
-    A checkpoint holds the samples so far and the state of the learning rate under way; its step counts over all of them.
+    A checkpoint holds the samples so far and the state of the variant under way; its step counts over all of them.
     """
-    if target.network is None:
-        raise ValueError("a training attack needs target.network, and this target gives none")
-    x, b = data.to_model(images), schedule.batch
-    is_forget, weight = torch.zeros(b, dtype=torch.bool), torch.full((b,), 1 / b)
-    start = [f"lr={lr:g}/0" for lr in schedule.lrs]
-    done = {name: t for name, t in state.tensors.items() if name.startswith("lr=")} if state else {}
-    if not done:  # before any step the learning rates share one sample
-        untouched = target.render(target.network(), target.forget[0], schedule.n, seed)
-        done = {key: untouched.clone() for key in start}
-    resumed_index, resumed_step = divmod(state.step, schedule.steps + 1) if state else (0, 0)
-    parameters = 0
-    for index, lr in enumerate(schedule.lrs):
+    if target.network is None or target.render is None:
+        raise ValueError("a training attack needs target.network and target.render, and this target gives none")
+    render, stride = target.render, schedule.steps + 1
+    done = {name: t for name, t in state.tensors.items() if name.startswith("done/")} if state else {}
+    resumed_index, resumed_step = divmod(state.step, stride) if state else (0, 0)
+    trained, kept = 0, None
+    for index, variant in enumerate(variants):
         if index < resumed_index:
             continue
         model = target.network()
-        parameters = model.parameters
-
-        def batches(step: int, null: int = model.null) -> training.Batch:
-            x0, chosen = training.draw_rows(x, labels, b, seed=seed, step=step)
-            dropped = training.drop_labels(chosen, null, schedule.class_dropout, seed=seed, step=step)
-            return training.Batch(x0, dropped, is_forget, weight)
+        rows = variant.ready(model)
+        trained = max(trained, sum(p.numel() for p in model.net.parameters() if p.requires_grad))
 
         def keep(fit: training.State, index: int = index) -> None:
             if save:
                 under_way = {f"fit/{name}": t for name, t in fit.tensors.items()}
-                save(training.State(index * (schedule.steps + 1) + fit.step, {**done, **under_way}))
+                save(training.State(index * stride + fit.step, {**done, **under_way}))
 
-        def look(step: int, lr: float = lr, net: Model = model) -> None:
-            if f"lr={lr:g}/{step}" not in done:
-                done[f"lr={lr:g}/{step}"] = target.render(net, target.forget[0], schedule.n, seed)
+        def look(step: int, name: str = variant.name, net: Model = model) -> None:
+            key = f"done/{name}/{step}"
+            if key not in done:
+                done[key] = render(net, target.asked, schedule.n, seed)
 
         def tell(step: int, loss: float, index: int = index) -> None:
             if report:
@@ -103,22 +139,32 @@ def recover(
             fit_state = training.State(resumed_step, fit)
         training.fit(
             model.net,
-            batches,
-            training.Recipe(steps=schedule.steps, lr=lr, seed=seed),
+            rows,
+            training.Recipe(steps=schedule.steps, lr=variant.lr, seed=seed),
+            loss=variant.loss,
             state=fit_state,
             save=keep,
             report=tell,
             at={p: partial(look, p) for p in schedule.points},
         )
-    curve = tuple(
-        Point(setting=f"lr={lr:g}", step=p, hits=target.score(done[f"lr={lr:g}/{p}"]), n=schedule.n)
-        for lr in schedule.lrs
-        for p in schedule.points
-    )
+        kept = kept_by(target, model, seed)
+    images = {f"{v.name}/{p}": done[f"done/{v.name}/{p}"] for v in variants for p in schedule.points}
+    curve = [
+        Point(setting=v.name, step=p, hits=target.score(images[f"{v.name}/{p}"]), n=schedule.n) for v in variants for p in schedule.points
+    ]
     cost = Cost(
-        forget_images=int(torch.isin(labels, torch.tensor(target.forget)).sum()),
-        parameters=parameters,
-        evaluations=3 * schedule.steps * b * len(schedule.lrs),  # forward 1, backward 2
-        sampled_images=schedule.n * (1 + len(schedule.lrs) * (len(schedule.points) - 1)),
+        forget_images=0 if given is None else len(given),
+        parameters=trained,
+        evaluations=3 * schedule.steps * schedule.batch * len(variants),  # forward 1, backward 2
+        sampled_images=schedule.n * len(variants) * len(schedule.points),
     )
-    return AttackResult(curve=curve, images=done, cost=cost)
+    return AttackResult(curve=tuple(curve), images=images, cost=cost, kept=kept, given=given)
+
+
+def kept_by(target: Target, model: Model, seed: int) -> Point:
+    """How many of a few images of each other class still show it."""
+    if target.render is None:
+        raise ValueError("target.render is needed to see what a changed model kept")
+    drawn = torch.cat([target.render(model, k, KEPT, seed + SELECTION) for k in target.retained])
+    labels = torch.tensor(target.retained).repeat_interleave(KEPT)
+    return Point(setting="retained", step=0, hits=target.agree(drawn, labels), n=len(labels))

@@ -10,29 +10,17 @@ fine-tuning brings classifiers' forget accuracy back while a retrained model sta
 from dataclasses import dataclass
 
 from auditkit import training
-from auditkit_attacks.curve import Schedule, recover
+from auditkit_attacks.curve import Dropping, at_each_lr, on, recover
 from auditkit_attacks.target import AttackResult, Target
 
-TIER = "weights"
-NEEDS = "retain"
+TIER = "retain"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(Dropping):
     """What the attacker may spend. Label dropout as in training, which also trains the null branch."""
 
-    steps: int = 100
-    batch: int = 64
-    lrs: tuple[float, ...] = (1e-4, 5e-4)
-    n: int = 100
     class_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        _ = self.schedule
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(steps=self.steps, batch=self.batch, lrs=self.lrs, n=self.n, class_dropout=self.class_dropout)
 
 
 def run(
@@ -48,4 +36,5 @@ def run(
     if target.data is None:
         raise ValueError("finetune needs target.data, and this target gives none")
     images, labels = target.data("retain")
-    return recover(target, images, labels, budget.schedule, seed=seed, state=state, save=save, report=report)
+    variants = at_each_lr(on(images, labels, budget, seed=seed), budget)
+    return recover(target, variants, budget, seed=seed, state=state, save=save, report=report)

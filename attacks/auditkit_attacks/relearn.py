@@ -10,36 +10,27 @@ one set of images and reporting on another.
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from auditkit import training
 from auditkit.errors import UserError
-from auditkit_attacks.curve import Schedule, recover
+from auditkit_attacks.curve import Dropping, at_each_lr, on, recover
 from auditkit_attacks.target import AttackResult, Target
 from auditkit_kernels import philox
 
-TIER = "weights"
-NEEDS = "forget"
+TIER = "forget"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(Dropping):
     """What the attacker may spend: `images` of the class, and both learning rates (the worse one is the headline)."""
 
-    steps: int = 100
     images: int = 50
-    batch: int = 64
-    lrs: tuple[float, ...] = (1e-4, 5e-4)
-    n: int = 100
-    class_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.images < 1:
             raise UserError(f"--images must be at least 1, got {self.images}")
-        _ = self.schedule
-
-    @property
-    def schedule(self) -> Schedule:
-        return Schedule(steps=self.steps, batch=self.batch, lrs=self.lrs, n=self.n, class_dropout=self.class_dropout)
 
 
 def run(
@@ -52,11 +43,18 @@ def run(
     report: training.Report | None = None,
 ) -> AttackResult:
     """Fine-tunes on `budget.images` images of the forgotten classes, chosen by the seed."""
+    images, labels = few(target, budget.images, seed)
+    variants = at_each_lr(on(images, labels, budget, seed=seed), budget)
+    return recover(target, variants, budget, seed=seed, given=images, state=state, save=save, report=report)
+
+
+def few(target: Target, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """`count` of the attacker's images of the forgotten classes and their labels, chosen by the seed."""
     if target.data is None:
-        raise ValueError("relearn needs target.data, and this target gives none")
+        raise ValueError("this attack needs target.data, and this target gives none")
     images, labels = target.data("forget")
-    if len(images) < budget.images:
-        raise UserError(f"--images {budget.images}: the model split holds only {len(images)} images of the class")
+    if len(images) < count:
+        raise UserError(f"--images {count}: the model split holds only {len(images)} images of the class")
     order = philox.uniform((1, len(images)), seed=seed, stream=philox.DATA, step=2**31)[0].argsort()
-    chosen = torch.sort(order[: budget.images]).values
-    return recover(target, images[chosen], labels[chosen], budget.schedule, seed=seed, state=state, save=save, report=report)
+    chosen = torch.sort(order[:count]).values
+    return images[chosen], labels[chosen]

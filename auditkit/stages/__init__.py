@@ -7,8 +7,20 @@ from auditkit.stages.attack import attack
 from auditkit.stages.audit import audit
 from auditkit.stages.evaluate import evaluate, evaluate_images
 from auditkit.stages.judging import measured as cards
-from auditkit.stages.plan import plan_attack, plan_audit, plan_evaluate, plan_pretrain, plan_sample, plan_unlearn
+from auditkit.stages.plan import (
+    default_costs,
+    plan_attack,
+    plan_audit,
+    plan_evaluate,
+    plan_pretrain,
+    plan_sample,
+    plan_suite,
+    plan_unlearn,
+)
 from auditkit.stages.sample import sample
+from auditkit.stages.scan import scan
+from auditkit.stages.selftest import selftest
+from auditkit.stages.suite import suite
 from auditkit.stages.train import pretrain, retrain, unlearn
 from auditkit.stages.train_judge import train_judge
 
@@ -16,6 +28,7 @@ __all__ = [
     "attack",
     "audit",
     "cards",
+    "default_costs",
     "evaluate",
     "evaluate_images",
     "plan_attack",
@@ -23,10 +36,14 @@ __all__ = [
     "plan_evaluate",
     "plan_pretrain",
     "plan_sample",
+    "plan_suite",
     "plan_unlearn",
     "pretrain",
     "retrain",
     "sample",
+    "scan",
+    "selftest",
+    "suite",
     "train_judge",
     "unlearn",
 ]

@@ -1,27 +1,25 @@
 """The attack stage: one run per role (subject and controls), shared across subjects by hash, and an index run over them."""
 
-import functools
 import importlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from safetensors.torch import save as to_bytes
-from torch import Tensor
 
 from auditkit import data, rundir, sampling, training
 from auditkit.errors import UserError, choose
-from auditkit.models import Model
 from auditkit.results import Measure
 from auditkit.stages import source
+from auditkit.stages.aim import aim
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.sample import IMAGES, key_of
+from auditkit.stages.sample import IMAGES
 from auditkit.stages.train import check_fits, make_params
+from auditkit.unlearn import METHODS
 from auditkit_attacks import ATTACKS
-from auditkit_attacks.target import AttackResult, Point, Target
+from auditkit_attacks.target import AttackResult, NotApplicable, Point
 from auditkit_evaluators import stats
 
-CURVE, INDEX = "curve.json", "attack.json"
+CURVE, INDEX, GIVEN = "curve.json", "attack.json", "given.safetensors"
 FLOORS = ("random", "retrained")
 
 
@@ -41,13 +39,8 @@ def attack(
     dataset = data.load(data_name)
     budget = make_params(importlib.import_module(ATTACKS[name]).Budget, params or {})
     case = find_case(model, original, data_name, classes)
-    roles = case.roles(dataset)
-    calls = [
-        (cell, {"name": name, "target": who, "classes": case.classes, "data_name": dataset.spec, "params": asdict(budget), "seed": seed})
-        for role, who in roles.items()
-        if role != "gate"  # past the gate lies the original: its run serves both
-    ]
-    side_by_side(calls, f"attack {name} on {len(calls)} models", console)
+    calls = calls_of(name, case, dataset, budget, seed)
+    side_by_side([(cell, call) for call in calls.values()], f"attack {name} on {len(calls)} models", console)
     return index(name, case, dataset, budget, seed, console)
 
 
@@ -63,6 +56,14 @@ class Case:
     def given(self) -> dict[str, Any]:
         """How to find this case again; kept beside a result and not part of its digest."""
         return {"model": self.subject.spec, "original": self.original.spec if self.original else None}
+
+    @property
+    def declared(self) -> dict[str, Any] | None:
+        """The subject's method and settings, where that method declares its forget loss."""
+        run = self.subject.run
+        if run is None or not hasattr(importlib.import_module(METHODS.get(run.request.method, "auditkit.unlearn")), "forget_loss"):
+            return None
+        return {"method": run.request.method, "params": run.request.params}
 
     def roles(self, dataset: data.Dataset) -> dict[str, source.Source]:
         """The subject and every control that exists. What is missing is named by `missing`."""
@@ -117,76 +118,117 @@ def cell(
     data_name: str,
     params: dict[str, Any],
     seed: int,
+    declared: dict[str, Any] | None = None,
+    original: source.Source | None = None,
     console: Console = SILENT,
 ) -> rundir.Run:
-    """One attack on one model."""
-    dataset, module, sampler = data.load(data_name), importlib.import_module(ATTACKS[name]), sampling.Sampler()
+    """One attack on one model. What cannot be measured (weights that overflow, no loss declared) is a result too, with its reason."""
+    dataset, module = data.load(data_name), importlib.import_module(ATTACKS[name])
     budget = make_params(module.Budget, params)
-    request = request_of(name, target, classes, dataset, budget, seed)
+    request = request_of(name, target, classes, dataset, budget, seed, declared, original)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
-        steps = budget.steps * len(budget.lrs)
-        with console.track(f"{name} on {target.role}", steps) as advance:
-            aim = _aim(target, dataset, classes, sampler)
-            result: AttackResult = module.run(aim, budget, seed=seed, state=state, save=save, report=lambda step, _: advance(step))
-        run.write(IMAGES, to_bytes({k: t.contiguous() for k, t in result.images.items()}))
-        record = {"curve": [p.model_dump() for p in result.curve], "cost": result.cost.model_dump(), "notes": list(result.notes)}
-        run.write_json(CURVE, record)
+        with console.track(f"{name} on {target.role}", units(budget)) as advance:
+            pictures, loss = "pictures" in needs(name), loss_of(declared)
+            given = aim(target, dataset, classes, tier=module.TIER, pictures=pictures, loss=loss, original=original)
+            try:
+                result = module.run(given, budget, seed=seed, state=state, save=save, report=lambda step, _: advance(step))
+            except (NotApplicable, FloatingPointError) as error:
+                run.write_json(CURVE, {"curve": [], "failed": f"not measured: {error}"})
+                return {"model": target.name}
+        _write(run, result, gated=bool(set(target.load().gate) & set(classes)) and module.TIER != "query")
         return {"model": target.name}
 
     return compute(request, work, console)
 
 
-def request_of(name: str, target: source.Source, classes: tuple[int, ...], dataset: data.Dataset, budget: Any, seed: int) -> rundir.Request:
+def _write(run: rundir.Open, result: AttackResult, *, gated: bool) -> None:
+    if result.images:
+        run.write(IMAGES, to_bytes({k: t.contiguous() for k, t in result.images.items()}))
+    if result.given is not None:
+        run.write(GIVEN, to_bytes({"given": result.given.contiguous()}))
+    notes = (*result.notes, *(("gate removed at step 0: it stands in front of the network, not in it",) if gated else ()))
+    record = {
+        "curve": [p.model_dump() for p in result.curve],
+        "cost": result.cost.model_dump(),
+        "notes": list(notes),
+        "chosen": result.chosen,
+        "kept": result.kept.model_dump() if result.kept else None,
+        "measures": [m.model_dump() for m in result.measures],
+        "failed": None,
+    }
+    run.write_json(CURVE, record)
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """What an attack needs beyond its tier: "pictures" of the class, the method's declared "loss", the "original"."""
+    found: tuple[str, ...] = getattr(importlib.import_module(ATTACKS[name]), "NEEDS", ())
+    return found
+
+
+def units(budget: Any) -> int:
+    """The steps of an attack's progress bar."""
+    return int(budget.steps * len(budget.lrs)) if hasattr(budget, "lrs") else 10
+
+
+def loss_of(declared: dict[str, Any] | None) -> training.Loss | None:
+    """The forget loss that a method declares for its settings, or None."""
+    if declared is None:
+        return None
+    module = importlib.import_module(METHODS[declared["method"]])
+    loss: training.Loss = module.forget_loss(make_params(module.Params, declared["params"]))
+    return loss
+
+
+def request_of(
+    name: str,
+    target: source.Source,
+    classes: tuple[int, ...],
+    dataset: data.Dataset,
+    budget: Any,
+    seed: int,
+    declared: dict[str, Any] | None = None,
+    original: source.Source | None = None,
+) -> rundir.Request:
+    """What decides a cell. What the attack does not need stays out of it, so that controls are shared across subjects."""
+    wanted = needs(name)
+    extra = {"declared": declared} if "loss" in wanted else {}
+    parents = {"model": target.digest}
+    if "original" in wanted and original is not None:
+        parents["original"] = original.digest
     return rundir.Request(
         stage="attack",
         method=name,
         role=target.role,
         classes=classes,
         seed=seed,
-        params={**asdict(budget), "sampler": asdict(sampling.Sampler())},
-        parents={"model": target.digest},
+        params={**asdict(budget), **extra, "sampler": asdict(sampling.Sampler())},
+        parents=parents,
         data=dataset.sha256,
+        schema_number=2,
     )
 
 
-def _aim(who: source.Source, dataset: data.Dataset, classes: tuple[int, ...], sampler: sampling.Sampler) -> Target:
-    """What the attacker of a weights-tier attack is given; data from the model split alone."""
-    gated = who.load()
-    bare = replace(gated, gate=())
-
-    def draw(model: Model, label: int, n: int, seed: int) -> Tensor:
-        return sampling.sample(model, torch.full((n,), label), sampler, seed=key_of(seed, label))
-
-    def images(kind: str) -> tuple[Tensor, Tensor]:
-        return dataset.part("model", torch.tensor(classes) if kind == "forget" else dataset.others(classes))
-
-    return Target(
-        forget=classes,
-        query=lambda label, n, seed: draw(gated, label, n, seed),
-        render=draw,
-        score=lambda found: int((attackers_judge(dataset.spec)(found) == classes[0]).sum()),
-        network=bare.copy,
-        data=images,
-    )
+def calls_of(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int) -> dict[str, dict[str, Any]]:
+    """The arguments of `cell` for one attack on every role; past the gate lies the original, whose run serves both."""
+    common = {"name": name, "classes": case.classes, "data_name": dataset.spec, "params": asdict(budget), "seed": seed}
+    common |= {"declared": case.declared if "loss" in needs(name) else None}
+    common |= {"original": case.original if "original" in needs(name) else None}
+    asks = importlib.import_module(ATTACKS[name]).TIER == "query"
+    return {role: {**common, "target": who} for role, who in case.roles(dataset).items() if role != "gate" or asks}
 
 
-@functools.cache
-def attackers_judge(data_name: str) -> Any:
-    """The selection judge: an SVC fitted on the attacker's own images (the model split), apart from every reporting judge."""
-    from sklearn.svm import SVC
-
-    images, labels = data.load(data_name).part("model")
-    fitted = SVC().fit(images.flatten(1).numpy() / 255, labels.numpy())
-    return lambda found: torch.from_numpy(fitted.predict(found.flatten(1).numpy() / 255))
+def found(call: dict[str, Any]) -> rundir.Run:
+    """The finished run of a call of `cell`."""
+    budget = make_params(importlib.import_module(ATTACKS[call["name"]]).Budget, call["params"])
+    rest = {key: call[key] for key in ("name", "target", "classes", "seed", "declared", "original")}
+    return rundir.find(request_of(dataset=data.load(call["data_name"]), budget=budget, **rest).name)
 
 
 def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, console: Console) -> rundir.Run:
     """The run that lists one attack's cells and the subject's excess over each floor, by the attacker's judge."""
     roles = case.roles(dataset)
-    cells = {
-        role: rundir.find(request_of(name, who, case.classes, dataset, budget, seed).name) for role, who in roles.items() if role != "gate"
-    }
+    cells = {role: found(call) for role, call in calls_of(name, case, dataset, budget, seed).items()}
     curves = {role: [Point.model_validate(p) for p in run.read_json(CURVE)["curve"]] for role, run in cells.items()}
     request = rundir.Request(
         stage="attack",
@@ -203,11 +245,13 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
         record = {
             "attack": name,
             "classes": list(case.classes),
-            "cells": {role: c.name for role, c in cells.items()} | ({"gate": cells["original"].name} if "gate" in roles else {}),
+            "cells": {role: c.name for role, c in cells.items()} | ({"gate": past_gate(cells).name} if "gate" in roles else {}),
             "models": {role: who.name for role, who in roles.items()},
             "missing": case.missing(roles),
             "judge": "an SVC fitted on the attacker's own images (the model split)",
             "curves": {role: [p.model_dump() for p in curve] for role, curve in curves.items()},
+            "notes": {role: c.read_json(CURVE).get("notes", []) for role, c in cells.items()},
+            "failed": {role: c.read_json(CURVE)["failed"] for role, c in cells.items() if c.read_json(CURVE)["failed"]},
             "excess": [m.model_dump() for m in excess(curves)],
         }
         run.write_json(INDEX, record)
@@ -218,13 +262,25 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
     return run
 
 
+def past_gate(cells: dict[str, rundir.Run]) -> rundir.Run:
+    """What the gate's row shows: its own run where the attack asks, else the original's, which lies behind it."""
+    return cells.get("gate", cells["original"])
+
+
+def reported(curve: list[Point]) -> list[Point]:
+    """The points that count: an attacker's choice on fresh seeds, or every point but those before the first step."""
+    chosen = [p for p in curve if p.setting == "chosen"]
+    begun = {p.setting for p in curve if p.step > 0}
+    return chosen or [p for p in curve if p.step > 0 or p.setting not in begun]
+
+
 def excess(curves: dict[str, list[Point]]) -> list[Measure]:
-    """Subject minus each floor at every trained point: 95 % together over all points and learning rates (Bonferroni)."""
-    found = []
+    """Subject minus each floor at every reported point: 95 % together over all of them (Bonferroni)."""
+    listed = []
     for floor in (f for f in FLOORS if f in curves):
         against = {(p.setting, p.step): p for p in curves[floor]}
-        trained = [p for p in curves["subject"] if p.step > 0]
-        for p in trained:
+        counted = [p for p in reported(curves["subject"]) if (p.setting, p.step) in against]
+        for p in counted:
             q = against[p.setting, p.step]
-            found.append(stats.difference(f"{floor}/{p.setting}/{p.step}", p.hits, p.n, q.hits, q.n, comparisons=len(trained)))
-    return found
+            listed.append(stats.difference(f"{floor}/{p.setting}/{p.step}", p.hits, p.n, q.hits, q.n, comparisons=len(counted)))
+    return listed

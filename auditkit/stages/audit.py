@@ -1,7 +1,6 @@
 """The main job: unlearn, attack beside the controls, judge, and one summary with its two pictures."""
 
 import importlib
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -10,13 +9,13 @@ from auditkit import data, pictures, rundir, training
 from auditkit.errors import UserError, choose
 from auditkit.results import Measure
 from auditkit.stages import source
-from auditkit.stages.attack import INDEX, Case, cell, find_case, index
+from auditkit.stages.attack import INDEX, Case, calls_of, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.choice import counts_of
 from auditkit.stages.evaluate import EVALUATION, evaluate
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.train import find_original, make_params, unlearn
-from auditkit_attacks import ATTACKS
+from auditkit_attacks import ATTACKS, AUDITED
 
 SUMMARY, GRID, CURVES = "summary.json", "grid.png", "curves.png"
 COLUMNS = 16
@@ -45,8 +44,8 @@ def audit(
     dataset = data.load(data_name)
     settings = params or {}
     for command in settings:
-        choose("command", command, ("unlearn", "evaluate", *ATTACKS))
-    budgets = {name: make_params(importlib.import_module(path).Budget, settings.get(name, {})) for name, path in ATTACKS.items()}
+        choose("command", command, ("unlearn", "evaluate", *AUDITED))
+    budgets = {name: make_params(importlib.import_module(ATTACKS[name]).Budget, settings.get(name, {})) for name in AUDITED}
     common: dict[str, Any] = {"data_name": dataset.spec, "seed": seed}
     if model is None:
         forget = classes or ()
@@ -55,30 +54,27 @@ def audit(
         changes = settings.get("unlearn", {})
         first: list[Any] = [(unlearn, {"method": method, "classes": forget, "original": original, "params": changes, **common})]
         # The controls do not depend on the subject: they are attacked while it is being unlearned.
-        controls = Case(start, start, forget).roles(dataset)
-        first += _cells({role: who for role, who in controls.items() if role != "subject"}, forget, budgets, common)
+        first += _cells(Case(start, start, forget), dataset, budgets, seed, without="subject")
         side_by_side(first, "unlearning, and attacking the controls", console)
         subject = unlearn(method, forget, original=original, params=changes, **common)
         case = Case(source.of_run(subject, "subject"), start, forget)
     else:
         case = find_case(model, original, data_name, classes)
-    side_by_side(_cells(case.roles(dataset), case.classes, budgets, common), "attacking", console)
-    attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in ATTACKS}
+    side_by_side(_cells(case, dataset, budgets, seed), "attacking", console)
+    attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in AUDITED}
     counts = counts_of(settings.get("evaluate", {}), protocol)
     how: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception, **counts}
     judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **how, **case.given, **common)
     return _summarise(case, dataset, judged, seed, console)
 
 
-def _cells(
-    roles: dict[str, source.Source], classes: tuple[int, ...], budgets: dict[str, Any], common: dict[str, Any]
-) -> list[tuple[Any, dict[str, Any]]]:
-    """One call for each attack on each role; past the gate lies the original, whose run serves both."""
+def _cells(case: Case, dataset: data.Dataset, budgets: dict[str, Any], seed: int, *, without: str = "") -> list[tuple[Any, dict[str, Any]]]:
+    """One call for each attack on each role."""
     return [
-        (cell, {"name": name, "target": who, "classes": classes, "params": asdict(budgets[name]), **common})
-        for name in budgets
-        for role, who in roles.items()
-        if role != "gate"
+        (cell, call)
+        for name, budget in budgets.items()
+        for role, call in calls_of(name, case, dataset, budget, seed).items()
+        if role != without
     ]
 
 

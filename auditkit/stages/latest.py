@@ -5,6 +5,7 @@ from auditkit.errors import UserError
 from auditkit.stages.attack import INDEX, Case, find_case
 from auditkit.stages.cell import SILENT, Console
 from auditkit.stages.train import find_original
+from auditkit_attacks import AUDITED
 
 
 def latest_case(
@@ -27,7 +28,8 @@ def latest_case(
 
 
 def finished_attacks(case: Case, dataset: data.Dataset, seed: int) -> dict[str, rundir.Run]:
-    """The finished index run of each attack on this subject beside these controls, with this seed.
+    """The finished index run of each attack with a recovery curve (`audit` runs the same) on this subject beside these controls, with
+    this seed.
 
     Where there are several (other budgets), the one that `latest` names, else the newest.
     """
@@ -36,7 +38,13 @@ def finished_attacks(case: Case, dataset: data.Dataset, seed: int) -> dict[str, 
     found: dict[str, rundir.Run] = {}
     for run in rundir.finished("attack-"):
         asked = run.request
-        if asked.role != "index" or asked.classes != case.classes or asked.seed != seed or asked.parents["model"] != case.subject.digest:
+        if (
+            asked.role != "index"
+            or asked.method not in AUDITED
+            or asked.classes != case.classes
+            or asked.seed != seed
+            or asked.parents["model"] != case.subject.digest
+        ):
             continue
         cells = {role: rundir.known(name) for role, name in run.read_json(INDEX)["cells"].items() if role != "gate"}
         theirs = {role: cell.request.parents["model"] for role, cell in cells.items() if cell is not None and role != "subject"}

@@ -4,17 +4,21 @@ import importlib
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from auditkit import data, sampling
 from auditkit.errors import UserError, choose
 from auditkit.stages import source
-from auditkit.stages.attack import Case, find_case
+from auditkit.stages.attack import Case, calls_of, find_case
 from auditkit.stages.choice import Counts
 from auditkit.stages.cost import Estimate, estimate
 from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
+from auditkit.stages.suite import plan
 from auditkit.stages.train import find_original, make_params
 from auditkit.unlearn import METHODS
-from auditkit_attacks import ATTACKS
+from auditkit_attacks import ATTACKS, AUDITED
+from auditkit_attacks.costs import Size, evaluations
 
 
 def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, original: str | None, params: dict[str, Any]) -> Estimate:
@@ -43,11 +47,45 @@ def plan_attack(
     """The cost of an attack on the subject and every control that exists; finished cells are not subtracted."""
     dataset, case = data.load(data_name), find_case(model, original, data_name, classes)
     budget = make_params(importlib.import_module(ATTACKS[choose("attack", name, ATTACKS)]).Budget, params)
-    cells = len(case.roles(dataset).keys() - {"gate"})
-    rows, images = _attack(budget)
-    return estimate(
-        case.subject, trained_rows=cells * rows, evaluations=cells * images * sampling.Sampler().passes, images=cells * images, n=budget.n
-    )
+    cells = len(calls_of(name, case, dataset, budget, 0))
+    each = evaluations(name, budget, size_of(dataset, case.classes))
+    n = getattr(budget, "n", 100)
+    return estimate(case.subject, trained_rows=0, evaluations=cells * each, images=cells * _images(budget), n=n)
+
+
+def plan_suite(
+    name: str, *, model: str | None, original: str | None, data_name: str, classes: tuple[int, ...] | None, seeds: int | None
+) -> Estimate:
+    """The cost of a suite; finished cells are not subtracted. n is the smallest of any cell."""
+    dataset = data.load(data_name)
+    made = plan(name, model, original, dataset, classes, seeds, 0, dry=True)
+    size, total, images, least = size_of(dataset, made.case.classes), 0, 0, 10**9
+    for (_, attack, role), call in made.calls.items():
+        budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, call["params"])
+        copies = 2 if role == "subject" and name != "quick" else 1  # the sham control is planned when the suite runs
+        total += copies * evaluations(attack, budget, size)
+        images += copies * _images(budget)
+        least = min(least, getattr(budget, "n", least))
+    return estimate(made.case.subject, trained_rows=0, evaluations=total, images=images, n=least)
+
+
+def default_costs(data_name: str = "digits") -> dict[str, int]:
+    """Network evaluations of each attack on one model at its default budget, for the list."""
+    dataset = data.load(data_name)
+    size = size_of(dataset, (0,))
+    return {name: evaluations(name, importlib.import_module(path).Budget(), size) for name, path in ATTACKS.items()}
+
+
+def size_of(dataset: data.Dataset, classes: tuple[int, ...]) -> Size:
+    """The data set as an attacker meets it."""
+    mine = torch.isin(dataset.labels, torch.tensor(classes[:1]))
+    seen = int((mine & torch.from_numpy(dataset.split == "model")).sum())
+    return Size(len(dataset.classes), len(dataset.classes) - len(classes), seen, int(mine.sum()) - seen)
+
+
+def _images(budget: Any) -> int:
+    """Images that an attack stores."""
+    return int(getattr(budget, "n", 0)) * (len(budget.points) * len(budget.lrs) if hasattr(budget, "lrs") else 1)
 
 
 def plan_evaluate(
@@ -79,24 +117,20 @@ def plan_audit(
         start = find_original(data_name, original)
         case = Case(start, start, classes)
     cells = len(case.roles(dataset).keys() - {"gate"})
-    budgets = [_attack(make_params(importlib.import_module(path).Budget, params.get(name, {}))) for name, path in ATTACKS.items()]
+    budgets = {name: make_params(importlib.import_module(ATTACKS[name]).Budget, params.get(name, {})) for name in AUDITED}
     fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params.get("unlearn", {}))
     unlearning = 0 if model else _rows(method, fitted)
     counts = asdict(make_params(Counts, params.get("evaluate", {})))
-    images = cells * sum(i for _, i in budgets) + _evaluated(case, dataset, **counts)
-    rows = unlearning + cells * sum(r for r, _ in budgets)
-    return estimate(case.subject, trained_rows=rows, evaluations=images * sampling.Sampler().passes, images=images, n=counts["n"], models=1)
+    judged, size = _evaluated(case, dataset, **counts), size_of(dataset, case.classes)
+    spent = cells * sum(evaluations(name, budget, size) for name, budget in budgets.items())
+    spent += judged * sampling.Sampler().passes
+    images = cells * sum(map(_images, budgets.values())) + judged
+    return estimate(case.subject, trained_rows=unlearning, evaluations=spent, images=images, n=counts["n"], models=1)
 
 
 def _rows(method: str, params: Any) -> int:
     """Rows through a training step: SAFEMax has a forget and a retain row for each of `batch`."""
     return getattr(params, "steps", 0) * getattr(params, "batch", 0) * (2 if method == "safemax" else 1)
-
-
-def _attack(budget: Any) -> tuple[int, int]:
-    """Trained rows and sampled images of one attack on one model."""
-    settings = len(budget.lrs)
-    return settings * budget.steps * budget.batch, budget.n * (1 + settings * (len(budget.schedule.points) - 1))
 
 
 def _evaluated(case: Case, dataset: data.Dataset, n: int, retain_n: int) -> int:

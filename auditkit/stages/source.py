@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from auditkit import models, rundir
+from auditkit import data, models, rundir
 from auditkit.errors import UserError
 from auditkit.results import canonical, sha256
+from auditkit_attacks import plants
 
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
 RANDOM_SEED = 1000  # the random floor's weights; no training run uses this seed by default
@@ -15,7 +16,8 @@ RANDOM_SEED = 1000  # the random floor's weights; no training run uses this seed
 
 @dataclass(frozen=True)
 class Source:
-    """A model that can be loaded in any process: a folder, and what is done to it on loading.
+    """A model that can be loaded in any process: a folder, and what is done to it on loading: its weights drawn anew (`random`), a gate put
+    in front, or a leak of class `label` planted, with a `seed`.
 
     `digest` is that of the run it comes from, or the hash of a foreign folder's files.
     """
@@ -26,6 +28,10 @@ class Source:
     name: str
     random: bool = False
     gate: tuple[int, ...] = ()
+    plant: str = ""
+    label: int = 0
+    seed: int = 0
+    data: str = ""
 
     def load(self) -> models.Model:
         """The model, on the GPU where there is one."""
@@ -33,7 +39,11 @@ class Source:
         if torch.cuda.is_available():
             model.net.to("cuda")
         if self.random:
-            model = models.random_like(model, seed=RANDOM_SEED)
+            model = models.random_like(model, seed=RANDOM_SEED + self.seed)
+        if self.plant:
+            dataset = data.load(self.data)
+            parts = {"forget": torch.tensor([self.label]), "retain": dataset.others((self.label,))}
+            model = plants.plant(self.plant, model, self.label, lambda kind: dataset.part("model", parts[kind]), self.seed)
         return replace(model, gate=self.gate) if self.gate else model
 
     @property
@@ -108,11 +118,17 @@ def original_of(run: rundir.Run, data: str) -> Source | None:
     return of_run(rundir.read(made[0].path), "original") if made else None
 
 
-def random_floor(like: Source) -> Source:
+def random_floor(like: Source, seed: int = 0) -> Source:
     """The random network of the same architecture: it has never seen anything."""
     config = sha256((like.folder / models.CONFIG).read_bytes())
-    digest = sha256(canonical({"random": RANDOM_SEED, "config": config}))
-    return Source("random", like.folder, digest, "random network", random=True)
+    digest = sha256(canonical({"random": RANDOM_SEED + seed, "config": config}))
+    return Source("random", like.folder, digest, "random network", random=True, seed=seed)
+
+
+def planted(name: str, original: Source, label: int, data_spec: str, seed: int) -> Source:
+    """The original with the leak `name` planted for class `label` (auditkit_attacks/plants.py)."""
+    digest = sha256(canonical({"plant": name, "version": plants.VERSION, "label": label, "seed": seed, "model": original.digest}))
+    return Source("plant", original.folder, digest, name, plant=name, label=label, seed=seed, data=data_spec)
 
 
 def gated(original: Source, forget: tuple[int, ...]) -> Source:

@@ -89,10 +89,14 @@ def run(
         c_r = training.drop_labels(c_r, model.null, params.retain_class_dropout, seed=seed, step=step, row0=n)
         return training.Batch(torch.cat([x_f, x_r]), torch.cat([c_f, c_r]), is_forget, weight)
 
-    loss = training.Loss(diffusion.psi(params.lam, normalise=params.psi_normalise), params.target)
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
-    training.fit(model.net, batches, recipe, loss=loss, state=state, save=save, report=report)
+    training.fit(model.net, batches, recipe, loss=forget_loss(params), state=state, save=save, report=report)
     return model
+
+
+def forget_loss(params: Params) -> training.Loss:
+    """The loss that forget rows go down: what an adaptive attacker climbs."""
+    return training.Loss(diffusion.psi(params.lam, normalise=params.psi_normalise), params.target)
 
 
 def _forget_images(

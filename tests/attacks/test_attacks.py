@@ -6,21 +6,49 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 import torch
 
-from auditkit import data, models, sampling, training
+from auditkit import data, models, training
 from auditkit.errors import UserError
 from auditkit.stages import source
-from auditkit_attacks import ATTACKS
+from auditkit.stages.aim import aim
+from auditkit.stages.attack import needs, reported
+from auditkit.stages.plan import size_of
+from auditkit.unlearn import safemax
+from auditkit_attacks import ATTACKS, SUITES
+from auditkit_attacks.costs import evaluations
 from auditkit_attacks.curve import Schedule
-from auditkit_attacks.target import Point, Target
+from auditkit_attacks.expected import EXPECTED
+from auditkit_attacks.plants import PLANTS
+from auditkit_attacks.target import CHOSEN, TIERS, NotApplicable, Point
 
-SMALL = {"steps": 6, "batch": 8, "lrs": (5e-4,), "n": 10}
-FAST = sampling.Sampler(steps=5)
-# Each attack, the settings with which it must find a class hidden behind a permuted class row, and whether a model that
-# never saw the class may pass by learning it (then it needs a floor).
-TABLE = {
-    "relearn": {"finds": {"steps": 60, "lrs": (5e-4,), "n": 40, "images": 50}, "learns": True},
-    "finetune": {"finds": None, "learns": False},
+TRAINS = {"steps": 6, "batch": 8, "lrs": (5e-4,), "n": 10}
+CHOOSES = {"explore": 4, "n": 6}
+# Each attack with a budget that takes a second or two.
+SMALL = {
+    "repeat": CHOOSES,
+    "null-harvest": CHOOSES,
+    "wrong-label": CHOOSES,
+    "guidance-sweep": CHOOSES,
+    "sampler-sweep": CHOOSES,
+    "partial": {"n": 6, "starts": (500, 900)},
+    "arithmetic": CHOOSES,
+    "handoff": CHOOSES,
+    "readout": {"n": 6},
+    "rescale": CHOOSES,
+    "embedding": CHOOSES,
+    "quantise": CHOOSES,
+    "reversal": {**TRAINS, "made": 4},
+    "finetune": TRAINS,
+    "auxiliary": {**TRAINS, "made": 4},
+    "inversion": TRAINS,
+    "lora": TRAINS,
+    "relearn": TRAINS,
+    "relearn-all": TRAINS,
+    "weights": {},
+    "edit-depth": {"draws": 1, "levels": 2},
+    "null-likelihood": {"draws": 1, "levels": 2},
+    "membership": {"draws": 1, "levels": 2},
 }
+TRAINING = [name for name, budget in SMALL.items() if "lrs" in budget]
 
 
 @pytest.fixture(scope="module")
@@ -33,93 +61,149 @@ def base():
     return source.bundled("digits").load()
 
 
-def judge(digits):
-    images, labels = digits.part("heldout")
-    bank = images.flatten(1).float()
-    return lambda found: labels[torch.cdist(found.flatten(1).float(), bank).argmin(1)]
+class Given:
+    """A model in memory where a stage would load one."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def load(self):
+        return replace(self.model.copy(), gate=self.model.gate)
 
 
-def target(model, digits, seen=None):
-    def images(kind):
-        if seen is not None:
-            seen.append(kind)
-        return digits.part("model", torch.tensor([2]) if kind == "forget" else digits.others((2,)))
+def target(name, model, digits, label=2):
+    tier = importlib.import_module(ATTACKS[name]).TIER
+    loss = safemax.forget_loss(safemax.Params())
+    given = Given(model)
+    return aim(given, digits, (label,), tier=tier, pictures="pictures" in needs(name), loss=loss, original=Given(base_of()))
 
-    def render(net, label, n, seed):
-        return sampling.sample(net, torch.full((n,), label), FAST, seed=seed)
 
-    return Target(
-        forget=(2,),
-        query=lambda label, n, seed: render(model, label, n, seed),
-        render=render,
-        score=lambda found: int((judge(digits)(found) == 2).sum()),
-        network=replace(model, gate=()).copy,
-        data=images,
-    )
+def base_of():
+    return source.bundled("digits").load()
 
 
 def run(name, model, digits, seed=0, **settings):
     module = importlib.import_module(ATTACKS[name])
-    return module.run(target(model, digits), module.Budget(**settings), seed=seed)
+    return module.run(target(name, model, digits), module.Budget(**{**SMALL[name], **settings}), seed=seed)
 
 
-def test_the_table_equals_the_registry():
-    assert set(TABLE) == set(ATTACKS)
+def test_the_tables_equal_the_registry():
+    assert set(SMALL) == set(ATTACKS) == set(EXPECTED)
+    assert all(set(names) <= set(ATTACKS) for names in SUITES.values())
+    assert all({p for p in plants} <= set(PLANTS) for plants in EXPECTED.values())
+    assert all(any(kind == "MUST" for kind, _ in plants.values()) for plants in EXPECTED.values()), "every attack has a MUST"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_contract(name, base, digits):
     before = [t.clone() for t in base.net.state_dict().values()]
-    first = run(name, base, digits, **SMALL)
-    assert [p.step for p in first.curve] == [0, 1, 2, 5, 6]
-    assert set(first.images) == {f"{p.setting}/{p.step}" for p in first.curve}
-    assert all(images.dtype == torch.uint8 and images.shape == (10, 1, 8, 8) for images in first.images.values())
+    first = run(name, base, digits)
+    assert all(images.dtype == torch.uint8 and images.shape[1:] == (1, 8, 8) for images in first.images.values())
     assert all(torch.equal(a, b) for a, b in zip(before, base.net.state_dict().values(), strict=True)), "the target was changed"
-    again = run(name, base, digits, **SMALL)
+    assert all(0 <= p.hits <= p.n for p in first.curve)
+    shown = reported(list(first.curve))
+    assert shown
+    if first.images:
+        assert {f"{p.setting}/{p.step}" for p in shown} <= set(first.images), "every reported point has its images"
+        assert all(p.n == len(first.images[f"{p.setting}/{p.step}"]) for p in shown)
+    again = run(name, base, digits)
     assert again.curve == first.curve
     assert all(torch.equal(first.images[k], again.images[k]) for k in first.images)
     assert all(Point.model_validate_json(p.model_dump_json()) == p for p in first.curve)
-    assert first.cost.evaluations == 3 * 6 * 8
-    assert first.cost.sampled_images == 50
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_its_cost_is_known_before_it_is_paid(name, base, digits):
+    module = importlib.import_module(ATTACKS[name])
+    aimed = target(name, base, digits)
+    budget = module.Budget(**SMALL[name])
+    module.run(aimed, budget, seed=0)
+    paid = aimed.spent()
+    if name in TRAINING:  # the meter counts a training step's rows once, and they cost three
+        variants = len({p.setting for p in run(name, base, digits).curve})
+        paid += 2 * variants * budget.steps * budget.batch
+    assert evaluations(name, budget, size_of(digits, (2,))) == pytest.approx(paid, rel=0.25, abs=1)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_budget_is_frozen_and_refuses_what_cannot_work(name):
     budget = importlib.import_module(ATTACKS[name]).Budget
+    first = fields(budget)[0].name
     with pytest.raises(FrozenInstanceError):
-        budget().steps = 3
+        setattr(budget(), first, 3)
     assert all(f.kw_only for f in fields(budget))
-    for bad in ({"steps": 0}, {"lrs": ()}, {"lrs": (float("nan"),)}, {"n": 0}, {"batch": 0}, {"class_dropout": 2}):
-        with pytest.raises(UserError):
-            budget(**bad)
+    bad = {"steps": 0, "lrs": (), "n": 0, "batch": 0, "explore": 0, "class_dropout": 2, "draws": 0, "levels": 0}
+    for setting, value in bad.items():
+        if setting in {f.name for f in fields(budget)}:
+            with pytest.raises(UserError):
+                budget(**{setting: value})
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_docstring_opens_with_the_threat_model_and_ends_with_the_source(name):
-    doc = importlib.import_module(ATTACKS[name]).__doc__
-    assert "Threat model:" in doc.splitlines()[0]
-    assert "arxiv.org" in doc.split("Source")[-1]
+    module = importlib.import_module(ATTACKS[name])
+    assert "Threat model:" in module.__doc__.splitlines()[0]
+    assert "arxiv.org" in module.__doc__.split("Source")[-1]
+    assert module.TIER in TIERS
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", [n for n in ATTACKS if importlib.import_module(ATTACKS[n]).TIER == "query"])
+def test_an_attack_that_asks_is_given_nothing_else(name, base, digits):
+    aimed = target(name, base, digits)
+    assert aimed.eps is aimed.draw is aimed.render is aimed.network is aimed.loss is aimed.original is None
+    assert (aimed.data is None) == ("pictures" not in needs(name))
+
+
+def test_each_tier_gives_what_its_words_say(base, digits):
+    def has(tier):
+        aimed = aim(Given(base), digits, (2,), tier=tier)
+        return [getattr(aimed, key) is not None for key in ("eps", "network", "data")]
+
+    assert [has(t) for t in ("query", "sampler", "weights", "retain", "forget")] == [
+        [False] * 3,
+        [True, False, False],
+        [True, True, False],
+        [True, True, True],
+        [True, True, True],
+    ]
+
+
+@pytest.mark.parametrize("name", ["reversal", "weights"])
+def test_what_cannot_be_mounted_says_so(name, base, digits):
+    module = importlib.import_module(ATTACKS[name])
+    with pytest.raises(NotApplicable):
+        module.run(aim(Given(base), digits, (2,), tier=module.TIER), module.Budget(), seed=0)
+
+
+def test_a_gate_meets_queries_and_nothing_else(base, digits):
+    gated = models.Model(base.net, gate=(2,))
+    assert run("repeat", gated, digits, n=30).curve[-1].hits < 10
+    assert run("null-harvest", gated, digits, explore=100, n=200).curve[-1].hits > 6
+    assert run("readout", gated, digits, n=10).images.keys()
+    handed = run("handoff", gated, digits, explore=10, n=30)
+    assert handed.curve[-1].hits > 20
+    assert run("relearn", gated, digits).curve[0].hits == 10, "the bare network was read at step 0"
+
+
+@pytest.mark.parametrize("name", TRAINING)
 def test_killed_and_resumed_it_ends_with_the_same_images(name, base, digits):
     module = importlib.import_module(ATTACKS[name])
-    budget = module.Budget(**{**SMALL, "lrs": (1e-4, 5e-4)})
-    whole = module.run(target(base, digits), budget, seed=0)
+    budget = module.Budget(**{**SMALL[name], "lrs": (1e-4, 5e-4)})
+    whole = module.run(target(name, base, digits), budget, seed=0)
     kept = []
 
     class KilledError(Exception):
         pass
 
     def die(step, _):
-        if step == 6 + 4:  # in the second learning rate
+        if step == 6 + 4:  # in the second variant
             raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", 0)
         with pytest.raises(KilledError):
-            module.run(target(base, digits), budget, seed=0, save=lambda s: kept.append(clone(s)), report=die)
-    resumed = module.run(target(base, digits), budget, seed=0, state=kept[-1])
+            module.run(target(name, base, digits), budget, seed=0, save=lambda s: kept.append(clone(s)), report=die)
+    resumed = module.run(target(name, base, digits), budget, seed=0, state=kept[-1])
     assert resumed.curve == whole.curve
     assert all(torch.equal(whole.images[k], resumed.images[k]) for k in whole.images)
 
@@ -128,44 +212,36 @@ def clone(state):
     return training.State(state.step, {k: t.clone() for k, t in state.tensors.items()})
 
 
-def test_relearn_finds_what_was_only_hidden_and_a_gate_hides_nothing_from_it(base, digits):
-    gated = models.Model(base.net, gate=(2,))
-    assert target(gated, digits).score(target(gated, digits).query(2, 40, 0)) < 12
-    result = run("relearn", gated, digits, **TABLE["relearn"]["finds"])
-    assert result.curve[0].hits > 36, "the bare network was read at step 0"
-    hidden = base.copy()
-    table = hidden.net.class_embedding.weight.data
-    table[2] = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(0))
-    result = run("relearn", hidden, digits, **TABLE["relearn"]["finds"])
-    random = run("relearn", models.random_like(base, seed=5), digits, **TABLE["relearn"]["finds"])
-    early = {p.step: p.hits for p in result.curve}, {p.step: p.hits for p in random.curve}
-    assert early[0][20] > early[1][20] + 8
+def test_choice_and_report_use_different_seeds(base, digits):
+    aimed = target("repeat", base, digits)
+    asked = []
+
+    def query(label, n, seed, sampler=None, start=None):
+        asked.append((n, seed))
+        return aimed.query(label, n, seed)
+
+    module = importlib.import_module(ATTACKS["repeat"])
+    result = module.run(replace(aimed, query=query), module.Budget(explore=4, n=6), seed=7)
+    (explored, first), (told, second) = asked
+    assert (explored, told, second) == (4, 6, 7)
+    assert first != second
+    assert len(result.images[CHOSEN]) == 6
 
 
 def test_finetune_cannot_teach_a_class_that_was_never_there(base, digits):
-    result = run("finetune", models.random_like(base, seed=5), digits, steps=40, lrs=(5e-4,), n=40)
+    result = run("finetune", models.random_like(base, seed=5), digits, steps=40, batch=64, n=40)
     assert max(p.hits for p in result.curve) < 16
-
-
-def test_finetune_never_asks_for_the_forgotten_class_and_relearn_for_nothing_else(base, digits):
-    for name, kind in (("finetune", "retain"), ("relearn", "forget")):
-        seen = []
-        module = importlib.import_module(ATTACKS[name])
-        module.run(target(base, digits, seen), module.Budget(**{**SMALL, "steps": 1}), seed=0)
-        assert seen == [kind]
-    assert run("finetune", base, digits, **{**SMALL, "steps": 1}).cost.forget_images == 0
-    assert run("relearn", base, digits, **{**SMALL, "steps": 1, "images": 7}).cost.forget_images == 7
-
-
-def test_more_images_than_the_attacker_can_have_are_refused(base, digits):
-    with pytest.raises(UserError, match="only"):
-        run("relearn", base, digits, **{**SMALL, "images": 500})
 
 
 def test_the_points_of_a_curve():
     def points(steps):
-        return Schedule(steps=steps, batch=1, lrs=(1.0,), n=1, class_dropout=0).points
+        return Schedule(steps=steps, batch=1, lrs=(1.0,), n=1).points
 
     assert points(100) == (0, 1, 2, 5, 10, 20, 50, 100)
     assert points(30) == (0, 1, 2, 5, 10, 20, 30)
     assert points(1) == (0, 1)
+
+
+def test_more_images_than_the_attacker_can_have_are_refused(base, digits):
+    with pytest.raises(UserError, match="only"):
+        run("relearn", base, digits, images=500)

@@ -1,0 +1,125 @@
+"""What the attack suites and the selftest print on stderr, read from sealed runs."""
+
+import importlib
+from typing import Any
+
+from auditkit import terminal
+from auditkit.rundir import Run
+
+ROLES = ("subject", "original", "sham", "retrained", "random", "gate")
+SHORT = {"retrained": "retr.", "original": "orig.", "subject": "SUBJ."}
+
+
+def suite(run: Run) -> None:
+    """The verdict, one row for each attack, the flags and the scope."""
+    record = run.read_json("suite.json")
+    roles = [r for r in ROLES if any(r in row["rates"] for row in record["rows"])]
+    rows = [(_name(row), *[_least(row, role) for role in roles], _excess(row)) for row in record["rows"]]
+    tiers = [row["tier"] for row in record["rows"]]
+    ends = tuple(k for k in range(len(tiers) - 1) if tiers[k] != tiers[k + 1])
+    judges = ", ".join(f"{name} ({100 * j['noise']:.0f} % on noise)" for name, j in record["judges"].items())
+    seeds = f"{record['seeds']} training seed{'s' if record['seeds'] > 1 else ''}"
+    title = f"{terminal.plain(record['subject'])}: attack {record['suite']}, {seeds}\n"
+    title += f"% of images that show class {record['class']} to both judges: {judges}"
+    terminal.table(title, ["attack", *[SHORT.get(r, r) for r in roles], "excess over floors (n)"], rows, sections=ends)
+    terminal.say("* broken: surely more than 5 points above every floor by both judges, all attacks together (Holm)")
+    for role, why in record["missing"].items():
+        terminal.say(f"- {role}: {why}")
+    for text in dict.fromkeys(f["text"] if not f["attack"] else "" for f in record["flags"]):
+        if text:
+            terminal.say(f"! {text}")
+    unchecked = [f["attack"] for f in record["flags"] if f["text"].startswith("not validated")]
+    if unchecked:
+        terminal.say(f"! not validated (auditkit selftest): {', '.join(unchecked)}")
+    for flag in record["flags"]:
+        if flag["attack"] and not flag["text"].startswith("not validated"):
+            terminal.say(f"! {flag['attack']}: {flag['text']}")
+    for row in record["rows"]:
+        for note in row["notes"]:
+            terminal.say(f"- {row['attack']}: {note}")
+    terminal.say(record["scope"])
+    verdict(record)
+
+
+def verdict(record: dict[str, Any]) -> None:
+    """The word, why, and what the cheapest break costs."""
+    found = record["verdict"]
+    terminal.say(f"{found['word']}: {'; '.join(found['why'])}")
+    if found["cheapest"]:
+        row = next(r for r in record["rows"] if r["attack"] == found["cheapest"])
+        terminal.say(f"cheapest break: {found['cheapest']} ({cost(row)})")
+    if found["also"]:
+        terminal.say(f"also broken by {', '.join(found['also'])}")
+
+
+def cost(row: dict[str, Any]) -> str:
+    """ "50 images of the class, 38,400 network evaluations, 4 seconds here"."""
+    spent = row["cost"]
+    parts = [f"{spent['forget_images']} images of the class", f"{spent['evaluations']:,} network evaluations"]
+    if spent["parameters"]:
+        parts.append(f"{spent['parameters']:,} numbers trained")
+    steps = row["at"].split("/")[-1]
+    if spent["parameters"] and steps.isdigit():
+        parts.append(f"broken after {steps} steps")
+    return ", ".join([*parts, f"{row['seconds']:.0f} s here"])
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['attack']}{'' if row['validated'] else ' ?'}{' *' if row['broken'] else ''}"
+
+
+def _least(row: dict[str, Any], role: str) -> str:
+    rates = [m["value"] for m in row["rates"].get(role, {}).values()]
+    return f"{100 * min(rates):.0f}" if rates else "-"
+
+
+def _excess(row: dict[str, Any]) -> str:
+    e = row["excess"]
+    if e is None:
+        return "not measured"
+    return f"{100 * e['value']:+.0f} [{100 * e['low']:+.0f}, {100 * e['high']:+.0f}] ({e['n']})"
+
+
+def listing(attacks: dict[str, str], suites: dict[str, tuple[str, ...]], costs: dict[str, Any]) -> None:
+    """Every attack with its tier, its cost at the default budget and the suites it belongs to."""
+    rows = []
+    for name, path in attacks.items():
+        module = importlib.import_module(path)
+        seconds = f"{costs[name]:,}" if name in costs else "-"
+        rows.append((name, module.TIER, seconds, ", ".join(s for s, names in suites.items() if name in names)))
+    terminal.table("attacks, by what the attacker has", ["attack", "tier", "evaluations", "suites"], rows)
+
+
+def selftest(run: Run) -> None:
+    """The table attack x plant, the seeds in which each was found, and who is not validated."""
+    record = run.read_json("selftest.json")
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in record["rows"]:
+        groups.setdefault((row["attack"], row["plant"], row["kind"]), []).append(row)
+    rows = []
+    for (attack, plant, kind), found in groups.items():
+        values = [r["excess"]["value"] for r in found if r["excess"]]
+        lows = [r["excess"]["low"] for r in found if r["excess"]]
+        text = f"{100 * min(values):+.0f} ({100 * min(lows):+.0f})" if values else "not measured"
+        broken = sum(r["broken"] for r in found)
+        wrong = (kind == "MUST" and broken < len(found)) or (kind in ("CANNOT", "CLEAN") and broken > 0)
+        rows.append((attack, plant, kind, f"{broken}/{len(found)}{' !' if wrong else ''}", text))
+    title = "selftest: found in so many seeds, and the least excess (its lower bound) over the clean control, points"
+    terminal.table(title, ["attack", "plant", "expected", "found", "least"], rows)
+    failed = [name for name, good in record["validated"].items() if not good]
+    terminal.say(f"not validated: {', '.join(failed)}" if failed else f"all {len(record['validated'])} attacks are validated")
+
+
+def scan(record: dict[str, Any]) -> None:
+    """Every set of weights in a checkpoint, and the share of its images that show the class."""
+    rows = []
+    for row in record["rows"]:
+        m = row["rate"]
+        text = f"{100 * m['value']:.0f} [{100 * m['low']:.0f}, {100 * m['high']:.0f}]" if m else row["why"]
+        rows.append((terminal.plain(row["weights"]), f"{text}{' *' if row['still'] else ''}"))
+    title = f"% of {record['n']} images that show class {record['class']}, by the attacker's judge\n"
+    terminal.table(title + f"a random network: {100 * record['random']:.0f}", ["weights", "%"], rows)
+    if record["still"]:
+        terminal.say(f"* still makes the class: {', '.join(record['still'])}")
+    else:
+        terminal.say("no set of weights in it makes the class when asked; auditkit attack says what training brings back")

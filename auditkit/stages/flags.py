@@ -1,0 +1,133 @@
+"""What a reader must know before believing a number of a suite: flags, computed for every run and shown beside the numbers they touch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auditkit import data, files, rundir
+from auditkit.errors import UserError
+from auditkit.stages.aim import aim, bypassed
+from auditkit.stages.attack import CURVE, GIVEN, Case
+from auditkit.stages.sample import IMAGES, images
+from auditkit_attacks.curve import kept_by
+from auditkit_evaluators import stats
+from auditkit_evaluators.excess import Points
+
+NOISE, APART, LEAST_ORIGINAL, ALIVE, RISING, COPIES = 0.01, 0.10, 0.60, 0.5, 0.10, 0.5
+
+
+def raised(
+    record: dict[str, Any],
+    case: Case,
+    runs: dict[tuple[int, str, str], rundir.Run],
+    seen: dict[tuple[int, str, str], Points],
+    about: dict[str, Any],
+    dataset: data.Dataset,
+) -> list[dict[str, Any]]:
+    """Every flag: the attack it touches (or ""), a sentence, and whether it makes the subject unfit to be ranked."""
+    rows = {row["attack"]: row for row in record["rows"]}
+    found = [*_of_the_subject(case, dataset), *_of_the_judges(about), *_of_the_controls(rows)]
+    for name, row in rows.items():
+        found += [_flag(name, text) for text in _of_a_row(row)]
+        found += [_flag(name, text) for key, run in runs.items() if key[1:] == (name, "subject") for text in _of_a_cell(run, dataset, case)]
+    best = {
+        t: max((r["excess"]["low"] for r in rows.values() if r["tier"] == t and r["excess"]), default=None) for t in ("query", "forget")
+    }
+    if best["query"] is not None and best["forget"] is not None and best["query"] > best["forget"]:
+        found.append(_flag("", "asking brings back more than training on the class: suspect the training attacks"))
+    sweep, plain = rows.get("sampler-sweep"), rows.get("repeat")
+    if sweep and plain and _least(sweep, "subject") > _least(plain, "subject") + APART:
+        found.append(_flag("sampler-sweep", f"the answer depends on the sampler ({sweep['chosen']})"))
+    unique = {(f["attack"], f["text"]): f for f in found}
+    return list(unique.values())
+
+
+def _flag(attack: str, text: str, *, unfit: bool = False) -> dict[str, Any]:
+    return {"attack": attack, "text": text, "unfit": unfit}
+
+
+def _of_the_subject(case: Case, dataset: data.Dataset) -> list[dict[str, Any]]:
+    """A model that makes nothing, or whose class table does not matter, cannot be called resilient."""
+    found, model = [], case.subject.load()
+    kept = kept_by(aim(case.subject, dataset, case.classes, tier="weights"), model, 0)
+    if kept.hits < ALIVE * kept.n:
+        text = f"the subject shows the retained classes in {kept.hits} of {kept.n} images: it is broken, not resilient"
+        found.append(_flag("", text, unfit=True))
+    try:
+        if bypassed(model, case.classes[0]):
+            found.append(_flag("", "the class's row does not matter to the network: a gate in the code is suspected", unfit=True))
+    except UserError as error:
+        found.append(_flag("", str(error), unfit=True))
+    return found
+
+
+def _of_the_judges(about: dict[str, Any]) -> list[dict[str, Any]]:
+    return [_flag("", f"{name} calls {100 * j['noise']:.0f} % of some noise this class") for name, j in about.items() if j["noise"] > NOISE]
+
+
+def _of_the_controls(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Nothing to forget, or a floor that shows the class without being attacked."""
+    plain, found = rows.get("repeat"), []
+    if plain and "original" in plain["rates"] and _least(plain, "original") < LEAST_ORIGINAL:
+        found.append(_flag("repeat", f"the original itself shows the class in {100 * _least(plain, 'original'):.0f} % of images"))
+    if plain and "retrained" in plain["rates"] and _least(plain, "retrained") > 0.05:
+        found.append(_flag("repeat", f"the retrained control shows the class in {100 * _least(plain, 'retrained'):.0f} % unattacked"))
+    return found
+
+
+def _least(row: dict[str, Any], role: str) -> float:
+    """The rate that both judges agree on at least."""
+    return min((m["value"] for m in row["rates"].get(role, {}).values()), default=0.0)
+
+
+def _of_a_row(row: dict[str, Any]) -> list[str]:
+    found = []
+    rates = [m["value"] for m in row["rates"].get("subject", {}).values()]
+    if rates and max(rates) - min(rates) > APART:
+        found.append(f"the judges disagree: {' and '.join(f'{100 * r:.0f} %' for r in rates)}")
+    if row["validated"] is None:
+        found.append("not validated: auditkit selftest has not been run")
+    elif not row["validated"]:
+        found.append("not validated: it failed its selftest")
+    return found
+
+
+def _of_a_cell(run: rundir.Run, dataset: data.Dataset, case: Case) -> list[str]:
+    """What a training attack did besides: retained classes lost, a curve that still rises, images that are copies."""
+    record, found = run.read_json(CURVE), []
+    kept = record.get("kept")
+    if kept and kept["hits"] < ALIVE * kept["n"]:
+        found.append(f"the attacked model keeps the other classes in {kept['hits']} of {kept['n']} images only")
+    for setting in dict.fromkeys(p["setting"] for p in record["curve"]):
+        line = [p for p in record["curve"] if p["setting"] == setting]
+        if len(line) > 2 and kept and line[-1]["hits"] - line[-2]["hits"] > RISING * line[-1]["n"]:
+            found.append(f"{setting}: still rising after {line[-1]['step']} steps")
+    if GIVEN in run.result.files and IMAGES in run.result.files:
+        last = max(images(run).items(), key=lambda item: int(item[0].split("/")[1]))[1]
+        share = copied(last, images_of_given(run), _unseen(dataset, case))
+        if share.low is not None and share.low > COPIES:
+            found.append(
+                f"{100 * (share.value or 0):.0f} % of its images lie nearer to the attacker's than to unseen ones: memorised, not recovered"
+            )
+    return found
+
+
+def images_of_given(run: rundir.Run) -> Tensor:
+    """The images that the attacker trained on."""
+    from safetensors.torch import load_file
+
+    given: Tensor = load_file(files.check_safetensors(run.file(GIVEN)))["given"]
+    return given
+
+
+def _unseen(dataset: data.Dataset, case: Case) -> Tensor:
+    parts = [dataset.part(split, torch.tensor(case.classes))[0] for split in data.SPLITS if split != "model"]
+    return torch.cat(parts)
+
+
+def copied(made: Tensor, given: Tensor, unseen: Tensor) -> Any:
+    """The share of `made` images whose nearest image is one of `given` rather than one of as many `unseen`: 50 % by chance."""
+    m = min(len(given), len(unseen))
+    first, second = (torch.cdist(made.flatten(1).float(), x[:m].flatten(1).float()).amin(1) for x in (given, unseen))
+    return stats.rate("nearer to the attacker's images", int((first < second).sum()), len(made))

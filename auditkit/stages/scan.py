@@ -1,0 +1,131 @@
+"""Scan a checkpoint: which of the weights in it still make the class.
+
+Files that hold the unlearned weights often hold older ones too: an average with decay .9999 is 90.5 % original after 1000 steps of
+unlearning, and Adam's moments point back along the way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auditkit import checkpoint, data, models, rundir, sampling
+from auditkit.errors import UserError
+from auditkit.stages import source
+from auditkit.stages.aim import attackers_judge
+from auditkit.stages.cell import SILENT, Console
+from auditkit.stages.sample import key_of
+from auditkit.stages.train import check_fits, find_original
+from auditkit_evaluators import stats
+from auditkit_evaluators.excess import MARGIN
+
+STRETCHES = (2.0, 5.0)  # how far beyond an average, away from the raw weights
+BACK = (0.003, 0.01, 0.03)  # of the weights' norm, against the optimizer's last direction
+Weights = dict[str, Tensor]
+
+
+def scan(
+    what: str,
+    classes: tuple[int, ...] | None,
+    *,
+    original: str | None = None,
+    data_name: str = "digits",
+    n: int = 100,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> dict[str, Any]:
+    """Samples every set of weights in a checkpoint, folder or run, and what can be derived from them; compares with a random network."""
+    dataset = data.load(data_name)
+    path = _find(what)
+    forget = classes or _classes_of(path)
+    dataset.check_classes(forget)
+    base = _architecture(path, original, data_name)
+    check_fits(base, dataset, what)
+    judge, label = attackers_judge(dataset.spec), forget[0]
+
+    def hits(model: models.Model) -> int:
+        made = sampling.sample(model, torch.full((n,), label), sampling.Sampler(), seed=key_of(seed, label))
+        return int((judge(made) == label).sum())
+
+    floor, rows, names = hits(models.random_like(base, seed=source.RANDOM_SEED)), [], []
+    for file in checkpoint.find(path):
+        tensors = checkpoint.read(file)
+        names += [f"{file.name}: {name}" for name in tensors if "optimizer" in name and not torch.isfinite(tensors[name].float()).all()]
+        for name, weights in _candidates(tensors, base):
+            console.say(f"{file.name}: {name}")
+            rows.append(_row(f"{file.name}: {name}", weights, base, hits, floor, n))
+    if not rows:
+        raise UserError(f"{what} holds no set of weights of this architecture: give the model it belongs to with --original RUN|DIR")
+    still = [row["weights"] for row in rows if row["still"]]
+    return {"what": what, "class": dataset.classes[label], "n": n, "random": floor / n, "rows": rows, "still": still, "broken": names}
+
+
+def _find(what: str) -> Path:
+    path = Path(what)
+    return path if path.exists() else rundir.root() / what if (rundir.root() / what).is_dir() else rundir.find(what).path
+
+
+def _classes_of(path: Path) -> tuple[int, ...]:
+    """The classes that the run says it forgot. Raises UserError for anything else."""
+    try:
+        request = rundir.Request.model_validate_json((path / rundir.REQUEST).read_text())
+    except (OSError, ValueError):
+        raise UserError(f"--class is needed: {path} does not say which class was forgotten") from None
+    if not request.classes:
+        raise UserError(f"--class is needed: {path.name} forgot none")
+    return request.classes
+
+
+def _architecture(path: Path, original: str | None, data_name: str) -> models.Model:
+    """The network that the weights belong to: --original, the config beside them, or the bundled one."""
+    if original is not None:
+        return source.named(original, "original").load()
+    beside = next((p.parent for p in [*path.rglob(models.CONFIG), path.parent / models.CONFIG] if p.is_file()), None)
+    if beside is not None and (beside / models.WEIGHTS).is_file():
+        return replace(models.load(beside), gate=())
+    return find_original(data_name, None).load()
+
+
+def _candidates(tensors: Weights, base: models.Model) -> Iterator[tuple[str, Weights]]:
+    """Every complete set by its prefix, then what can be derived: beyond an average, and back along the optimizer's direction."""
+    wanted = {name: p.detach() for name, p in base.net.named_parameters()}
+    found = {k: {name: t.float() for name, t in s.items()} for k, s in checkpoint.sets(tensors, wanted).items()}
+    moments = {k: s for k, s in found.items() if "exp_avg" in k}
+    plain = {k: s for k, s in found.items() if k not in moments}
+    for prefix, weights in plain.items():
+        yield prefix or "weights", weights
+    if not plain:
+        return
+    raw = next(iter(plain.values()))
+    for prefix, weights in list(plain.items())[1:]:
+        for g in STRETCHES:
+            yield f"{prefix} stretched {g:g}", {k: raw[k] + g * (weights[k] - raw[k]) for k in raw}
+    for prefix, first in moments.items():
+        second = moments.get(prefix.replace("exp_avg", "exp_avg_sq")) if "exp_avg_sq" not in prefix else None
+        if second is not None:
+            direction = {k: first[k] / (second[k].sqrt() + 1e-8) for k in first}
+            size = sum(float(w.square().sum()) for w in raw.values()) ** 0.5
+            length = sum(float(d.square().sum()) for d in direction.values()) ** 0.5
+            for share in BACK:
+                yield (
+                    f"back along {prefix} by {100 * share:g} %",
+                    {k: raw[k] + share * size / max(length, 1e-12) * direction[k] for k in raw},
+                )
+
+
+def _row(name: str, weights: Weights, base: models.Model, hits: Any, floor: int, n: int) -> dict[str, Any]:
+    """One set of weights: the share that shows the class, and whether it is surely above a random network's."""
+    if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
+        return {"weights": name, "rate": None, "still": False, "why": "not measured: NaN or infinity"}
+    model = base.copy()
+    model.net.load_state_dict(weights, strict=False)
+    try:
+        k = hits(model)
+    except FloatingPointError as error:
+        return {"weights": name, "rate": None, "still": False, "why": f"not measured: {error}"}
+    over = stats.difference(name, k, n, floor, n)
+    still = over.low is not None and over.low > MARGIN
+    return {"weights": name, "rate": stats.rate(name, k, n, safer="lower").model_dump(), "still": still, "why": ""}

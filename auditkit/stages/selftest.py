@@ -1,0 +1,115 @@
+"""The selftest: every attack against leaks planted for it, beside the same attack on a model that never saw the class.
+
+Broken is: the lower 95 % bound of (rate on the plant minus rate on the clean control) lies above 5 points, on every reporting judge.
+Each MUST is one claim; the clean controls are attacked a second time with other seeds, and tested against each other: that must not
+be broken.
+"""
+
+import importlib
+from dataclasses import asdict
+from typing import Any
+
+from auditkit import data, rundir, training
+from auditkit.errors import UserError, choose
+from auditkit.stages import source
+from auditkit.stages.attack import Case, calls_of, cell, found
+from auditkit.stages.cell import SILENT, Console, compute, side_by_side
+from auditkit.stages.reporting import points, reporters
+from auditkit.stages.train import make_params
+from auditkit_attacks import ATTACKS, plants
+from auditkit_attacks.expected import EXPECTED
+from auditkit_evaluators.excess import headline
+
+SELFTEST = "selftest.json"
+APART = 10**6  # between the seeds of a plant and of its clean control
+STRIDE = 3  # classes between two seeds, so that five seeds plant in five classes
+
+
+def selftest(
+    attacks: tuple[str, ...] = tuple(ATTACKS),
+    *,
+    data_name: str = "digits",
+    seeds: int = 1,
+    label: int = 2,
+    all_plants: bool = False,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """Runs the table attack x plant for `seeds` seeds, each with another class; `all_plants` fills in the MAY cells too."""
+    dataset = data.load(data_name)
+    for name in attacks:
+        choose("attack", name, ATTACKS)
+    base = source.bundled(dataset.name)
+    if base is None:
+        raise UserError(f"the selftest plants leaks in a bundled model, and {data_name} has none: run it on digits")
+    jobs: dict[tuple[int, str, str], dict[str, Any]] = {}
+    for seed in range(seeds):
+        asked = (label + STRIDE * seed) % len(dataset.classes)
+        for attack in attacks:
+            wanted = [p for p in plants.PLANTS if all_plants or p in EXPECTED[attack]]
+            for plant in wanted:
+                jobs[seed, attack, plant] = _call(
+                    attack, source.planted(plant, base, asked, dataset.spec, seed), base, asked, dataset, seed
+                )
+            clean = source.bundled(dataset.name, without=asked)
+            assert clean is not None
+            for key, apart in (("clean", APART), ("again", 2 * APART)):
+                jobs[seed, attack, key] = _call(attack, clean, base, asked, dataset, seed + apart)
+    side_by_side([(cell, call) for call in jobs.values()], f"selftest: {len(jobs)} attacks on planted and clean models", console)
+    runs = {key: found(call) for key, call in jobs.items()}
+    request = rundir.Request(
+        stage="selftest",
+        method="all" if set(attacks) == set(ATTACKS) else "some",
+        role="index",
+        seed=seeds,
+        params={"attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
+        parents={"/".join(map(str, key)): run.digest for key, run in runs.items()},
+        data=dataset.sha256,
+    )
+
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        rows = []
+        for seed in range(seeds):
+            asked = (label + STRIDE * seed) % len(dataset.classes)
+            judges, about = reporters(dataset, asked, None, 0, console)
+            for attack in attacks:
+                seen = {key: points(runs[seed, attack, key], judges, asked) for s, a, key in jobs if (s, a) == (seed, attack)}
+                for key in (k for k in seen if k != "clean"):
+                    rows.append(
+                        {"seed": seed, "class": asked, "attack": attack, "plant": key, **_row(seen[key], seen["clean"], attack, key)}
+                    )
+        run.write_json(SELFTEST, {"rows": rows, "validated": validated(rows, attacks), "judges": about, "seeds": seeds})
+        return {}
+
+    return compute(request, work, console)
+
+
+def _call(attack: str, who: source.Source, base: source.Source, asked: int, dataset: data.Dataset, seed: int) -> dict[str, Any]:
+    """The call of one cell: the attack's own default budget; the loss is SAFEMax's, since a plant declares none."""
+    budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, {})
+    call = calls_of(attack, Case(who, base, (asked,)), dataset, budget, seed)["subject"]
+    from auditkit.unlearn import safemax
+
+    declared = {"method": "safemax", "params": asdict(safemax.Params())}
+    return {**call, "target": who, "declared": declared if call["declared"] is not None or attack == "reversal" else None}
+
+
+def _row(on_plant: Any, on_clean: Any, attack: str, plant: str) -> dict[str, Any]:
+    found_here = headline(on_plant, {"clean": on_clean})
+    kind, why = EXPECTED[attack].get(plant, ("MAY", "")) if plant != "again" else ("CLEAN", "clean against clean")
+    if found_here is None:
+        return {"kind": kind, "why": why, "broken": False, "excess": None}
+    return {"kind": kind, "why": why, "broken": found_here.reach > 0, "excess": asdict(found_here)}
+
+
+def validated(rows: list[dict[str, Any]], attacks: tuple[str, ...]) -> dict[str, bool]:
+    """Whether an attack met each of its MUSTs, in every seed."""
+    return {a: all(r["broken"] for r in rows if r["attack"] == a and r["kind"] == "MUST") for a in attacks}
+
+
+def known(dataset: data.Dataset | None = None) -> dict[str, bool]:
+    """What the latest finished selftest says of each attack; empty where none was run."""
+    runs = [run for run in rundir.finished("selftest-") if run.request.params["plants"] == plants.VERSION]
+    says: dict[str, bool] = {}
+    for run in sorted(runs, key=lambda r: r.result.finished):
+        says |= rundir.read(run.path).read_json(SELFTEST)["validated"]
+    return says

@@ -1,0 +1,256 @@
+"""A suite: every attack of a list on the subject and its controls, judged by two families, and one verdict on how deep the class lies."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from auditkit import data, pictures, rundir, training
+from auditkit.errors import UserError, choose
+from auditkit.stages import flags, selftest, source
+from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_case, found
+from auditkit.stages.cell import SILENT, Console, compute, side_by_side
+from auditkit.stages.reporting import points, reporters
+from auditkit.stages.train import make_params, unlearn
+from auditkit_attacks import ATTACKS, SUITES
+from auditkit_attacks.target import TIERS
+from auditkit_evaluators import stats
+from auditkit_evaluators.durability import Finding, durability
+from auditkit_evaluators.excess import MARGIN, Excess, Points, broken, headline, pooled
+
+SUITE, PICTURE = "suite.json", "suite.png"
+Key = tuple[int, str, str]  # training seed, attack, role
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of a suite: (training seed, attack, role) to the arguments of `cell`; `rest` names the controls that are missing."""
+
+    case: Case
+    calls: dict[Key, dict[str, Any]]
+    rest: dict[str, str]
+
+
+def suite(
+    name: str,
+    *,
+    model: str | None = None,
+    original: str | None = None,
+    data_name: str = "digits",
+    classes: tuple[int, ...] | None = None,
+    judge_weights: str | None = None,
+    seeds: int | None = None,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """Runs a suite; it has no settings but the number of training seeds (1 for quick, 5 for the others)."""
+    dataset = data.load(data_name)
+    made = plan(name, model, original, dataset, classes, seeds, seed, console)
+    side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
+    runs = {key: found(call) for key, call in made.calls.items()}
+    known = selftest.known()
+    request = rundir.Request(
+        stage="suite",
+        method=name,
+        classes=made.case.classes,
+        seed=seed,
+        params={"seeds": count_of(name, seeds), "judge_weights": judge_weights, "validated": known, "version": 1},
+        parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
+        data=dataset.sha256,
+    )
+
+    def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
+        judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)
+        seen = {key: points(cell_run, judges, made.case.classes[0]) for key, cell_run in runs.items()}
+        record = _record(name, made, runs, seen, dataset, known, count_of(name, seeds))
+        record |= {"judges": about, "flags": flags.raised(record, made.case, runs, seen, about, dataset)}
+        run.write_json(SUITE, _decided(record, name))
+        title = f"{made.case.subject.name}, class {record['class']}, {name}: {record['verdict']['word']}"
+        run.write(PICTURE, pictures.bars(_bars(record), title, MARGIN))
+        return made.case.given
+
+    done = compute(request, work, console)
+    rundir.point("latest", done)
+    return done
+
+
+def count_of(name: str, seeds: int | None) -> int:
+    """The number of training seeds of a suite."""
+    return seeds if seeds is not None else 1 if name == "quick" else 5
+
+
+def plan(
+    name: str,
+    model: str | None,
+    original: str | None,
+    dataset: data.Dataset,
+    classes: tuple[int, ...] | None,
+    seeds: int | None,
+    seed: int,
+    console: Console = SILENT,
+    *,
+    dry: bool = False,
+) -> Plan:
+    """Every cell. With several training seeds, a model that auditkit unlearned is unlearned again with each (not when `dry`)."""
+    choose("suite", name, SUITES)
+    count = count_of(name, seeds)
+    if not 1 <= count <= 100:
+        raise UserError(f"--seeds takes 1 to 100, got {count}")
+    case = find_case(model, original, dataset.spec, classes)
+    calls: dict[Key, dict[str, Any]] = {}
+    for s in range(seed, seed + count):
+        one = case if dry else _again(case, s, dataset, console)
+        for attack in SUITES[name]:
+            budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, {})
+            for role, call in calls_of(attack, one, dataset, budget, s).items():
+                who = source.random_floor(one.subject, s) if role == "random" else call["target"]
+                calls[s, attack, role] = {**call, "target": who}
+            if name != "quick" and not dry:
+                sham = _sham(one, s, dataset, console)
+                if sham is not None:
+                    calls[s, attack, "sham"] = {**calls[s, attack, "subject"], "target": sham}
+    return Plan(case, calls, case.missing(case.roles(dataset)))
+
+
+def _again(case: Case, seed: int, dataset: data.Dataset, console: Console) -> Case:
+    """The same case with the subject unlearned with another training seed, where auditkit unlearned it."""
+    run = case.subject.run
+    if run is None or run.request.stage != "unlearn" or run.request.seed == seed or case.original is None:
+        return case
+    asked = run.request
+    made = unlearn(
+        asked.method, asked.classes, data_name=dataset.spec, original=case.original.spec, params=asked.params, seed=seed, console=console
+    )
+    return replace(case, subject=source.of_run(made, "subject"))
+
+
+def _sham(case: Case, seed: int, dataset: data.Dataset, console: Console) -> source.Source | None:
+    """The subject's method applied to another class: a ceiling, since the class in question was not touched."""
+    run = case.subject.run
+    if run is None or run.request.stage != "unlearn" or case.original is None:
+        return None
+    other = next(k for k in [*range(case.classes[0] + 1, len(dataset.classes)), *range(case.classes[0])] if k not in case.classes)
+    asked = run.request
+    made = unlearn(
+        asked.method, (other,), data_name=dataset.spec, original=case.original.spec, params=asked.params, seed=seed, console=console
+    )
+    return source.of_run(made, "sham")
+
+
+def _record(
+    name: str,
+    made: Plan,
+    runs: dict[Key, rundir.Run],
+    seen: dict[Key, Points],
+    dataset: data.Dataset,
+    known: dict[str, bool],
+    seeds: int,
+) -> dict[str, Any]:
+    """Everything but flags and verdict: one row for each attack, with every role's rates and the subject's excess."""
+    rows, excesses = [], {}
+    for attack in SUITES[name]:
+        roles = {r: _pool([seen[k] for k in seen if k[1:] == (attack, r)]) for r in {k[2] for k in runs if k[1] == attack}}
+        curves = {k: run.read_json(CURVE) for k, run in runs.items() if k[1] == attack and k[2] == "subject"}
+        failed = [c["failed"] for c in curves.values() if c["failed"]]
+        floors = {f: roles[f] for f in FLOORS if roles.get(f)}
+        over = None if failed else headline(roles["subject"], floors)
+        if over is not None:
+            excesses[attack] = over
+        rows.append(_row(attack, roles, curves, over, failed, bool(floors), known))
+    whole = broken(excesses)
+    for row in rows:
+        row["broken"] = row["attack"] in whole
+        row["seconds"] = sum(run.result.seconds for k, run in runs.items() if k[1:] == (row["attack"], "subject"))
+    return {
+        "suite": name,
+        "subject": made.case.subject.name,
+        "classes": list(made.case.classes),
+        "class": dataset.classes[made.case.classes[0]],
+        "seeds": seeds,
+        "margin": MARGIN,
+        "rows": rows,
+        "missing": made.rest,
+        "models": {key[2]: call["target"].name for key, call in made.calls.items()},
+        "scope": scope(name),
+    }
+
+
+def _pool(found: list[Points]) -> Points:
+    """The points of several training seeds as one, each as many images as it is worth."""
+    shared = [key for key in found[0] if all(key in points for points in found)]
+    return {key: {judge: pooled([points[key][judge] for points in found]) for judge in found[0][key]} for key in shared}
+
+
+def _row(
+    attack: str,
+    roles: Mapping[str, Points],
+    curves: dict[Key, dict[str, Any]],
+    over: Excess | None,
+    failed: list[str],
+    floors: bool,
+    known: dict[str, bool],
+) -> dict[str, Any]:
+    module, first = importlib.import_module(ATTACKS[attack]), next(iter(curves.values()))
+    at = over.at if over else next(iter(roles["subject"]), "")
+    shown = {
+        role: {judge: stats.rate(f"{role}, {judge}", *count, safer="lower").model_dump() for judge, count in points[at].items()}
+        for role, points in roles.items()
+        if at in points
+    }
+    return {
+        "attack": attack,
+        "tier": module.TIER,
+        "adaptive": getattr(module, "ADAPTIVE", False),
+        "validated": known.get(attack),
+        "at": at,
+        "chosen": first.get("chosen", ""),
+        "rates": shown,
+        "excess": asdict(over) if over else None,
+        "why": failed[0] if failed else "" if over else "no floor was run" if not floors else "no point in common",
+        "cost": first.get("cost"),
+        "kept": first.get("kept"),
+        "notes": first.get("notes", []),
+        "measures": first.get("measures", []),
+    }
+
+
+def scope(name: str) -> str:
+    """Which tiers were tried, with which attacks, and which attacks were not."""
+    tried = [
+        f"{tier} ({', '.join(a for a in SUITES[name] if tier == importlib.import_module(ATTACKS[a]).TIER)})"
+        for tier in TIERS
+        if any(tier == importlib.import_module(ATTACKS[a]).TIER for a in SUITES[name])
+    ]
+    left = [a for a in ATTACKS if a not in SUITES[name]]
+    return f"tried at their default budgets: {'; '.join(tried)}" + (f". Not tried: {', '.join(left)}" if left else "")
+
+
+def _decided(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """The record with its verdict."""
+    findings = [
+        Finding(
+            attack=row["attack"],
+            tier=row["tier"],
+            broken=row["broken"],
+            upper=row["excess"]["upper"] if row["excess"] else None,
+            adaptive=row["adaptive"],
+            validated=bool(row["validated"]),
+            cost=(row["cost"]["forget_images"], row["cost"]["evaluations"]) if row["cost"] else (0, 0),
+            why=row["why"],
+        )
+        for row in record["rows"]
+        if row["attack"] not in DIAGNOSTIC
+    ]
+    tiers = {a: importlib.import_module(ATTACKS[a]).TIER for a in ATTACKS if a not in DIAGNOSTIC}
+    unfit = [flag["text"] for flag in record["flags"] if flag["unfit"]]
+    record["verdict"] = asdict(durability(findings, seeds=record["seeds"], wanted=tiers, unfit=unfit))
+    return record
+
+
+DIAGNOSTIC = ("weights",)  # says where the edit is, not that the class came back
+
+
+def _bars(record: dict[str, Any]) -> list[tuple[str, float | None, float | None, float | None]]:
+    """Attack, excess and its interval, for the picture."""
+    found_rows = [(row["attack"], row["excess"]) for row in record["rows"]]
+    return [(name, e["value"], e["low"], e["high"]) if e else (name, None, None, None) for name, e in found_rows]
