@@ -106,7 +106,7 @@ def validated(rows: list[dict[str, Any]], attacks: tuple[str, ...]) -> dict[str,
     return {a: all(r["broken"] for r in rows if r["attack"] == a and r["kind"] == "MUST") for a in attacks}
 
 
-def known(dataset: data.Dataset | None = None) -> dict[str, bool]:
+def known() -> dict[str, bool]:
     """What the latest finished selftest says of each attack; empty where none was run."""
     runs = [run for run in rundir.finished("selftest-") if run.request.params["plants"] == plants.VERSION]
     says: dict[str, bool] = {}

@@ -7,10 +7,11 @@ from typing import Any
 
 from auditkit import data, pictures, rundir, training
 from auditkit.errors import UserError, choose
-from auditkit.stages import flags, selftest, source
+from auditkit.stages import flags, source
 from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_case, found
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.reporting import points, reporters
+from auditkit.stages.selftest import known
 from auditkit.stages.train import make_params, unlearn
 from auditkit_attacks import ATTACKS, SUITES
 from auditkit_attacks.target import TIERS
@@ -48,13 +49,13 @@ def suite(
     made = plan(name, model, original, dataset, classes, seeds, seed, console)
     side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
     runs = {key: found(call) for key, call in made.calls.items()}
-    known = selftest.known()
+    says = known()
     request = rundir.Request(
         stage="suite",
         method=name,
         classes=made.case.classes,
         seed=seed,
-        params={"seeds": count_of(name, seeds), "judge_weights": judge_weights, "validated": known, "version": 1},
+        params={"seeds": count_of(name, seeds), "judge_weights": judge_weights, "validated": says, "version": 1},
         parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
         data=dataset.sha256,
     )
@@ -62,7 +63,7 @@ def suite(
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)
         seen = {key: points(cell_run, judges, made.case.classes[0]) for key, cell_run in runs.items()}
-        record = _record(name, made, runs, seen, dataset, known, count_of(name, seeds))
+        record = _record(name, made, runs, seen, dataset, says, count_of(name, seeds))
         record |= {"judges": about, "flags": flags.raised(record, made.case, runs, seen, about, dataset)}
         run.write_json(SUITE, _decided(record, name))
         title = f"{made.case.subject.name}, class {record['class']}, {name}: {record['verdict']['word']}"
@@ -143,7 +144,7 @@ def _record(
     runs: dict[Key, rundir.Run],
     seen: dict[Key, Points],
     dataset: data.Dataset,
-    known: dict[str, bool],
+    says: dict[str, bool],
     seeds: int,
 ) -> dict[str, Any]:
     """Everything but flags and verdict: one row for each attack, with every role's rates and the subject's excess."""
@@ -156,7 +157,7 @@ def _record(
         over = None if failed else headline(roles["subject"], floors)
         if over is not None:
             excesses[attack] = over
-        rows.append(_row(attack, roles, curves, over, failed, bool(floors), known))
+        rows.append(_row(attack, roles, curves, over, failed, bool(floors), says))
     whole = broken(excesses)
     for row in rows:
         row["broken"] = row["attack"] in whole
@@ -188,7 +189,7 @@ def _row(
     over: Excess | None,
     failed: list[str],
     floors: bool,
-    known: dict[str, bool],
+    says: dict[str, bool],
 ) -> dict[str, Any]:
     module, first = importlib.import_module(ATTACKS[attack]), next(iter(curves.values()))
     at = over.at if over else next(iter(roles["subject"]), "")
@@ -201,7 +202,7 @@ def _row(
         "attack": attack,
         "tier": module.TIER,
         "adaptive": getattr(module, "ADAPTIVE", False),
-        "validated": known.get(attack),
+        "validated": says.get(attack),
         "at": at,
         "chosen": first.get("chosen", ""),
         "rates": shown,

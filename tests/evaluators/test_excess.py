@@ -38,7 +38,11 @@ def test_more_points_cost_power():
 
 
 def test_holm_lets_a_weak_claim_stand_beside_strong_ones_but_not_alone_among_many():
-    strong, weak, nothing = headline(counts(150), {"f": counts(0)}), headline(counts(22), {"f": counts(0)}), headline(counts(0), {"f": counts(0)})
+    strong, weak, nothing = (
+        headline(counts(150), {"f": counts(0)}),
+        headline(counts(22), {"f": counts(0)}),
+        headline(counts(0), {"f": counts(0)}),
+    )
     assert strong.reach == FAMILY
     assert 1 <= weak.reach < 31
     assert broken({"strong": strong, "weak": weak}) == {"strong", "weak"}
@@ -48,7 +52,11 @@ def test_holm_lets_a_weak_claim_stand_beside_strong_ones_but_not_alone_among_man
 def test_nulls_are_rarely_broken():
     """600 attacks on twins, one at a time: the margin makes it far rarer than 5 %."""
     rng = np.random.default_rng(0)
-    hits = [headline(counts(int(rng.binomial(200, p))), {"f": counts(int(rng.binomial(200, p)))}).reach > 0 for p in (0.02, 0.3, 0.6) for _ in range(200)]
+    hits = [
+        headline(counts(int(rng.binomial(200, p))), {"f": counts(int(rng.binomial(200, p)))}).reach > 0
+        for p in (0.02, 0.3, 0.6)
+        for _ in range(200)
+    ]
     assert np.mean(hits) <= 0.05
 
 

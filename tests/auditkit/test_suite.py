@@ -1,0 +1,209 @@
+"""Suites and the selftest end to end, with lists of two or three attacks."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from auditkit import models, rundir, stages
+from auditkit.cli import run
+from auditkit.errors import UserError
+from auditkit.stages import flags, source
+from auditkit.stages.aim import bypassed
+from auditkit.stages.attack import CURVE, cell
+from auditkit.stages.selftest import known
+from auditkit_attacks import ATTACKS, SUITES, plants
+
+SUITE = sys.modules["auditkit.stages.suite"]  # the package holds a function of that name
+MINI = ("repeat", "readout", "weights")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("suite") / "runs"
+
+
+@pytest.fixture
+def mini(folder, monkeypatch):
+    """A suite of three cheap attacks, all said to be validated."""
+    monkeypatch.setenv("AUDITKIT_RUNS", str(folder))
+    monkeypatch.setitem(SUITES, "quick", MINI)
+    monkeypatch.setattr(SUITE, "known", lambda: dict.fromkeys(ATTACKS, True))
+
+
+def test_the_gate_is_gated_and_its_break_has_a_cost(mini):
+    stages.unlearn("gate", (2,))
+    record = stages.suite("quick").read_json("suite.json")
+    rows = {row["attack"]: row for row in record["rows"]}
+    assert record["verdict"]["word"] == "GATED"
+    assert record["verdict"]["cheapest"] == "readout"
+    assert rows["readout"]["excess"]["low"] > 0.5
+    assert rows["readout"]["notes"] == ["gate removed at step 0: it stands in front of the network, not in it"]
+    assert not rows["repeat"]["broken"], "asking meets the gate"
+    assert rows["repeat"]["rates"]["original"]["svc"]["value"] > 0.9
+    assert all(
+        m["n"] >= 100 and m["low"] is not None
+        for row in record["rows"]
+        if row["attack"] != "weights"
+        for r in row["rates"].values()
+        for m in r.values()
+    )
+    assert rows["readout"]["cost"]["evaluations"] == 100 * 50
+    assert "Not tried: null-harvest" in record["scope"]
+    assert rundir.pointed("latest").request.stage == "suite"
+
+
+def test_a_retrained_model_is_not_broken_and_not_called_removed(mini):
+    model = str(source.ZOO / "digits-without-2")
+    record = stages.suite("quick", model=model, original=str(source.ZOO / "digits"), classes=(2,)).read_json("suite.json")
+    assert record["verdict"]["word"] == "UNDECIDED"
+    assert not any(row["broken"] for row in record["rows"])
+    assert any("not tried" in why for why in record["verdict"]["why"])
+    assert any("training seed" in why for why in record["verdict"]["why"])
+
+
+def test_what_is_not_validated_breaks_nothing(mini, monkeypatch):
+    monkeypatch.setattr(SUITE, "known", dict)
+    stages.unlearn("gate", (2,))
+    record = stages.suite("quick").read_json("suite.json")
+    assert record["verdict"]["word"] == "UNDECIDED"
+    assert "readout broke it, but is not validated" in record["verdict"]["why"]
+    assert {f["attack"] for f in record["flags"] if f["text"].startswith("not validated")} == set(MINI)
+
+
+def test_a_model_that_makes_nothing_is_flagged_and_never_ranked(mini, tmp_path):
+    broken = models.random_like(source.bundled("digits").load(), seed=1)
+    models.save(broken, tmp_path / "broken")
+    record = stages.suite("quick", model=str(tmp_path / "broken"), original=str(source.ZOO / "digits"), classes=(2,)).read_json(
+        "suite.json"
+    )
+    assert record["verdict"]["word"] == "UNDECIDED"
+    assert "it is broken, not resilient" in record["verdict"]["why"][0]
+
+
+def test_weights_that_overflow_are_not_measured(mini, tmp_path):
+    huge = source.bundled("digits").load().copy()
+    with torch.no_grad():
+        huge.net.conv_out.weight.mul_(1e38)
+    models.save(huge, tmp_path / "huge")
+    record = cell("repeat", source.named(str(tmp_path / "huge"), "subject"), (2,), "digits", {"explore": 4, "n": 4}, 0).read_json(CURVE)
+    assert record["curve"] == []
+    assert "NaN or infinity" in record["failed"]
+
+
+def test_a_class_row_that_does_not_matter_is_seen():
+    base = source.bundled("digits").load()
+    assert not bypassed(base, 2)
+    silent = plants.plant("low-gain", base, 2, None, 0)
+    silent.net.planted_gain = 0.0
+    assert bypassed(silent, 2)
+
+
+def test_copies_are_told_from_recoveries(digits):
+    images, _ = digits.part("model", torch.tensor([2]))
+    given, unseen = images[:40], digits.part("heldout", torch.tensor([2]))[0]
+    assert flags.copied(given[:30], given, unseen).low > flags.COPIES
+    others = digits.part("judges", torch.tensor([2]))[0]
+    assert flags.copied(others, given, unseen).low < flags.COPIES
+
+
+def test_suites_have_no_settings(mini, capsys):
+    assert run(["attack", "quick", "--steps", "5"]) == 2
+    assert "a suite has no settings" in " ".join(capsys.readouterr().err.split())
+    assert run(["attack", "repeat", "--seeds", "2", "--model", str(source.ZOO / "digits"), "--class", "2"]) == 2
+    with pytest.raises(UserError, match="--seeds takes 1 to 100"):
+        stages.suite("quick", model=str(source.ZOO / "digits"), classes=(2,), seeds=0)
+
+
+def test_the_command_prints_the_verdict_and_its_cost(mini, capsys):
+    stages.unlearn("gate", (2,))
+    assert run(["attack", "quick", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["verdict"]["word"] == "GATED"
+    assert "GATED: broken by readout" in " ".join(err.split())
+    assert "0 images of the class, 5,000 network evaluations" in " ".join(err.split())
+
+
+def test_the_list_names_every_attack_with_tier_and_cost(capsys):
+    assert run(["attack", "--list", "--json"]) == 0
+    listed = {row["attack"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(listed) == set(ATTACKS)
+    assert listed["repeat"]["tier"] == "query"
+    assert all(row["evaluations"] > 0 for name, row in listed.items() if name != "weights")
+    assert run(["attack", "--list"]) == 0
+
+
+def test_the_selftest_finds_the_plant_and_the_clean_control_finds_nothing(mini):
+    record = stages.selftest(("readout",)).read_json("selftest.json")
+    rows = {row["plant"]: row for row in record["rows"]}
+    assert rows["late-gate"]["kind"] == "MUST"
+    assert rows["late-gate"]["broken"]
+    assert rows["again"]["kind"] == "CLEAN"
+    assert not rows["again"]["broken"]
+    assert record["validated"] == {"readout": True}
+
+
+def test_an_attack_that_misses_its_plant_is_not_validated(mini, monkeypatch):
+    monkeypatch.setattr(plants, "VERSION", 1000)
+    monkeypatch.setitem(plants.PLANTS, "late-gate", lambda model, label, images, seed: models.random_like(model, seed=9))
+    record = stages.selftest(("readout",)).read_json("selftest.json")
+    assert record["validated"] == {"readout": False}
+
+
+def test_what_a_selftest_says_is_remembered(folder, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(folder))
+    stages.selftest(("readout",))
+    assert known()["readout"] is True
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """SAFEMax-like weights (random ones) with an average that is still the original, and Adam's moments."""
+    base = source.bundled("digits").load()
+    raw = models.random_like(base, seed=4).net.state_dict()
+    tensors = {f"weights/{k}": t.clone() for k, t in raw.items()} | {f"average/{k}": t.clone() for k, t in base.net.state_dict().items()}
+    path = tmp_path / "checkpoint.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+def test_scan_finds_the_class_in_the_average_and_not_in_the_raw_weights(checkpoint):
+    record = stages.scan(str(checkpoint), (2,), n=40)
+    rows = {row["weights"].split(": ")[1]: row for row in record["rows"]}
+    assert rows["average/"]["still"]
+    assert rows["average/"]["rate"]["value"] > 0.9
+    assert not rows["weights/"]["still"]
+    assert record["still"][0].endswith("average/")
+
+
+def test_scan_reads_the_lists_that_the_field_saves_and_nothing_that_runs(tmp_path, checkpoint):
+    tensors = load_file(checkpoint)
+    raw = {k: tensors[f"weights/{k}"] for k, _ in source.bundled("digits").load().net.named_parameters()}
+    ema = {f"module.{k.removeprefix('average/')}": t for k, t in tensors.items() if k.startswith("average/")}
+    state = {i: {"step": torch.tensor(3.0), "exp_avg": t, "exp_avg_sq": t.square()} for i, t in enumerate(raw.values())}
+    torch.save([raw, {"state": state, "param_groups": []}, 7, ema], tmp_path / "ckpt.pth")
+    record = stages.scan(str(tmp_path / "ckpt.pth"), (2,), n=20)
+    names = [row["weights"].split(": ")[1] for row in record["rows"]]
+    assert names[:2] == ["0.", "3.module."]
+    assert any(name.startswith("back along 1.state.*.exp_avg") for name in names)
+    assert record["still"][0].endswith(": 3.module.")
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    torch.save({"weights": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="holds more than tensors"):
+        stages.scan(str(tmp_path / "evil.pth"), (2,))
+
+
+def test_scan_refuses_what_holds_no_weights(tmp_path):
+    with pytest.raises(UserError, match="neither a checkpoint"):
+        stages.scan(str(tmp_path), (2,))
+    save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="no set of weights"):
+        stages.scan(str(tmp_path / "x.safetensors"), (2,))
+    with pytest.raises(UserError, match="--class is needed"):
+        stages.scan(str(tmp_path / "x.safetensors"), None)
