@@ -134,7 +134,9 @@ def matched_noise(model: Model, label: int, n: int, sampler: Sampler, *, seed: i
         return torch.zeros_like(x)
 
     def null_only(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        return torch.where((labels == model.null)[:, None, None, None], network(model)(x, t, labels), torch.zeros_like(x))
+        eps, null = torch.zeros_like(x), labels == model.null
+        eps[null] = network(model)(x[null], t[null], labels[null])
+        return eps
 
     forms = {"eps=0": sample(model, labels, sampler, seed=seed, eps=silent)}
     if sampler.passes > sampler.steps:

@@ -139,8 +139,8 @@ def hear(panel: Panel, images: Tensor, asked: int, *, name: str, role: str, dige
     classes = panel.dataset.classes
 
     def one(judge: Judge) -> evidence.Evidence:
-        reading = examine.read(judge, images, asked, f"{role}, {name}", classes)
-        controls = {form: examine.read(judge, control, asked, form, classes) for form, control in forms.items()}
+        reading, *read = examine.read_all(judge, {f"{role}, {name}": images, **forms}, asked, classes).values()
+        controls = dict(zip(forms, read, strict=True))
         return evidence.gather(reading, panel.cards[judge.name], controls, classes, judges=len(panel.judges), seed=panel.seed)
 
     found = panel.each(one)

@@ -15,7 +15,7 @@ from torch import Tensor
 from auditkit.results import Measure, Record
 from auditkit_evaluators.stats import difference, entropy, mean_measure, paired_difference, rate
 from auditkit_evaluators.surrogates import SURROGATES
-from auditkit_evaluators.votes import Judge
+from auditkit_evaluators.votes import Judge, Votes
 
 HISTOGRAM = "histogram"  # the form of noise made by matched.matched; every set of images has it
 
@@ -75,12 +75,21 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
     Raises:
         ValueError: wrong images, a class that does not exist, or a judge of another number of classes.
     """
+    return read_all(judge, {name: images}, asked, classes)[name]
+
+
+def read_all(judge: Judge, sets: dict[str, Tensor], asked: int, classes: Sequence[str]) -> dict[str, Reading]:
+    """`read` of each of several sets by name, judged together. Raises what it raises."""
     if not 0 <= asked < len(classes):
         raise ValueError(f"expected a class 0 to {len(classes) - 1}, found {asked}")
-    votes = judge.judge(images)
-    if votes.probs.shape != (len(images), len(classes)):
-        raise ValueError(f"{judge.name}: expected probabilities {(len(images), len(classes))}, found {votes.probs.shape}")
-    counts, n = np.bincount(votes.said, minlength=len(classes)), len(images)
+    found = judge.each([*sets.values()])
+    return {name: _reading(judge, votes, len(sets[name]), asked, name, classes) for name, votes in zip(sets, found, strict=True)}
+
+
+def _reading(judge: Judge, votes: Votes, n: int, asked: int, name: str, classes: Sequence[str]) -> Reading:
+    if votes.probs.shape != (n, len(classes)):
+        raise ValueError(f"{judge.name}: expected probabilities {(n, len(classes))}, found {votes.probs.shape}")
+    counts = np.bincount(votes.said, minlength=len(classes))
     hits, h = int(counts[asked]), entropy(votes.probs)
     answers = None if votes.abstain is None else np.bincount(votes.answered, minlength=len(classes) + 1)
     spread = float(entropy(votes.probs.mean(axis=0, keepdims=True))[0]) if n else None
