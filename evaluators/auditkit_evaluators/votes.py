@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +37,8 @@ class Votes:
 
     def rows(self, start: int, end: int) -> "Votes":
         """The votes on images start..end alone."""
-        parts = {name: getattr(self, name) for name in ("probs", "abstain", "features", "similarity")}
-        return Votes(**{name: None if part is None else part[start:end] for name, part in parts.items()})
+        parts: dict[str, Any] = {"abstain": self.abstain, "features": self.features, "similarity": self.similarity}
+        return Votes(probs=self.probs[start:end], **{name: None if part is None else part[start:end] for name, part in parts.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
