@@ -40,7 +40,8 @@ class Panel:
     jobs: int
 
     def each(self, work: Callable[[Judge], T]) -> list[T]:
-        """`work(judge)` of every judge, in their order. Threads: the time goes to libraries that release the interpreter's lock."""
+        """`work(judge)` of every judge, in their order. Threads: networks on larger images release the interpreter's lock for most of
+        their time; on digits two threads gain nothing (9.5 s with one, 9.5 s with two)."""
         torch.set_num_threads(1)
         with ThreadPoolExecutor(self.jobs) as pool:
             return list(pool.map(work, self.judges))
