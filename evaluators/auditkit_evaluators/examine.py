@@ -90,7 +90,7 @@ def _reading(judge: Judge, votes: Votes, n: int, asked: int, name: str, classes:
     if votes.probs.shape != (n, len(classes)):
         raise ValueError(f"{judge.name}: expected probabilities {(n, len(classes))}, found {votes.probs.shape}")
     counts = np.bincount(votes.said, minlength=len(classes))
-    hits, h = int(counts[asked]), entropy(votes.probs)
+    hits, h = int(counts[asked]), mean_measure("H", entropy(votes.probs), unit="nats", safer="higher")
     answers = None if votes.abstain is None else np.bincount(votes.answered, minlength=len(classes) + 1)
     spread = float(entropy(votes.probs.mean(axis=0, keepdims=True))[0]) if n else None
     return Reading(
@@ -101,8 +101,8 @@ def _reading(judge: Judge, votes: Votes, n: int, asked: int, name: str, classes:
         n=n,
         hit=rate("hit", hits, n, safer="lower"),
         ua=rate("UA", n - hits, n, safer="higher"),
-        entropy=mean_measure("H", h, unit="nats", safer="higher"),
-        entropy_share=mean_measure("H / ln K", h / math.log(len(classes)), unit="share", safer="higher"),
+        entropy=h,
+        entropy_share=_relative(h, math.log(len(classes))),
         entropy_of_mean=Measure(name="H of the mean", value=spread, n=n, unit="nats", note=None if n else "no images"),
         refused=rate("no class", int(answers[-1]), n)
         if answers is not None
@@ -114,6 +114,12 @@ def _reading(judge: Judge, votes: Votes, n: int, asked: int, name: str, classes:
         answers=None if answers is None else tuple(int(c) for c in answers),
         said=tuple(int(c) for c in votes.said),
     )
+
+
+def _relative(h: Measure, most: float) -> Measure:
+    """H and its interval as a share of ln K: drawn once."""
+    parts = {key: None if x is None else x / most for key, x in (("value", h.value), ("low", h.low), ("high", h.high))}
+    return h.model_copy(update={"name": "H / ln K", "unit": "share", **parts})
 
 
 def excess(reading: Reading, controls: Controls) -> Excess:
