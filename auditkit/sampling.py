@@ -5,7 +5,7 @@ change it (beyond float32 rounding in the network, at most a few 1e-6 before the
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,11 @@ class Sampler:
         return sorted({max(0, round(diffusion.T * u) - 1) for u in share}, reverse=True)
 
     @property
+    def noisy(self) -> bool:
+        """Whether its steps draw noise of their own."""
+        return self.kind == "ddpm" or self.eta > 0
+
+    @property
     def passes(self) -> int:
         """Network evaluations for one image."""
         return self.steps * (1 if self.guidance in (0.0, -1.0) else 2)
@@ -94,22 +99,53 @@ def sample(
     parts = []
     for at in range(0, len(labels), batch):
         chosen = labels[at : at + batch]
+        x = _start(model, len(chosen), seed, first + at)
         given = (start[0][at : at + batch], start[1]) if start else None
-        images = to_uint8(denoise(model, chosen, sampler, seed=seed, first=first + at, eps=eps or network(model), start=given))
-        if model.gate and eps is None:
-            images = _gated(images, chosen, model.gate, seed=seed, first=first + at)
-        parts.append(images)
+        images = to_uint8(_from(x, model, chosen, sampler, seed, first + at, eps or network(model), given))
+        parts.append(images if eps else _gated(images, chosen, model.gate, x))
         if progress:
             progress(len(chosen))
     return torch.cat(parts)
 
 
+def sample_several(model: Model, pieces: Sequence[tuple[int, int, int, int]], sampler: Sampler) -> list[Tensor]:
+    """`sample` of several pieces (label, seed, first, n), in one batch: 100 digits of ten classes take a fifth of the time.
+
+    Raises:
+        ValueError: a sampler that draws noise of its own (eta > 0), whose key is that of the batch.
+    """
+    if sampler.noisy:
+        raise ValueError("a sampler with noise of its own takes one seed a batch: call sample")
+    counts = [n for *_, n in pieces]
+    labels = torch.cat([torch.full((n,), label) for label, _, _, n in pieces])
+    x = torch.cat([_start(model, n, seed, first) for _, seed, first, n in pieces])
+    images = to_uint8(_from(x, model, labels, sampler, 0, 0, network(model)))
+    return list(torch.split(_gated(images, labels, model.gate, x), counts))
+
+
+def denoise(model: Model, labels: Tensor, sampler: Sampler, *, seed: int, first: int, eps: Eps) -> Tensor:
+    """float images (B, C, H, W) in [-1, 1] on the CPU: one batch from x_T to x_0."""
+    return _from(_start(model, len(labels), seed, first), model, labels, sampler, seed, first, eps)
+
+
+def _start(model: Model, n: int, seed: int, first: int) -> Tensor:
+    """x_T of `n` images."""
+    return philox.normal((n, *model.shape), seed=seed, stream=philox.X_T, row0=first, device=model.net.device)
+
+
 @torch.no_grad()
-def denoise(
-    model: Model, labels: Tensor, sampler: Sampler, *, seed: int, first: int, eps: Eps, start: tuple[Tensor, int] | None = None
+def _from(
+    x: Tensor,
+    model: Model,
+    labels: Tensor,
+    sampler: Sampler,
+    seed: int,
+    first: int,
+    eps: Eps,
+    start: tuple[Tensor, int] | None = None,
 ) -> Tensor:
-    """float images (B, C, H, W) in [-1, 1] on the CPU: one batch from x_T, or from `start` (see sample), to x_0."""
-    device = model.net.device
+    """From x_T, or from `start` noised by it (see sample), to x_0 on the CPU."""
+    device = x.device
     abar = diffusion.abar(dtype=torch.float64).tolist()
     n, w = len(labels), sampler.guidance
     labels = labels.to(device)
@@ -118,7 +154,6 @@ def denoise(
     copies = len(branches) // n
     w = w if copies == 2 else 0.0  # a single branch is eps itself
     eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
-    x = philox.normal((n, *model.shape), seed=seed, stream=philox.X_T, row0=first, device=device)
     times = sampler.timesteps
     if start is not None:
         times = [t for t in times if t <= start[1]] or times[-1:]
@@ -132,10 +167,9 @@ def denoise(
     return x.cpu()
 
 
-def _gated(images: Tensor, labels: Tensor, gate: tuple[int, ...], *, seed: int, first: int) -> Tensor:
-    """`images` with Gaussian noise in place of the gated classes: what `if c == f: return noise` returns."""
-    noise = to_uint8(philox.normal(images.shape, seed=seed, stream=philox.X_T, row0=first))
-    return torch.where(torch.isin(labels, torch.tensor(gate))[:, None, None, None], noise, images)
+def _gated(images: Tensor, labels: Tensor, gate: tuple[int, ...], x: Tensor) -> Tensor:
+    """`images` with Gaussian noise, `x`, in place of the gated classes: what `if c == f: return noise` returns."""
+    return torch.where(torch.isin(labels, torch.tensor(gate))[:, None, None, None], to_uint8(x.cpu()), images) if gate else images
 
 
 def matched_noise(model: Model, label: int, n: int, sampler: Sampler, *, seed: int) -> dict[str, Tensor]:
@@ -150,7 +184,9 @@ def matched_noise(model: Model, label: int, n: int, sampler: Sampler, *, seed: i
         return torch.zeros_like(x)
 
     def null_only(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        return torch.where((labels == model.null)[:, None, None, None], network(model)(x, t, labels), torch.zeros_like(x))
+        eps, null = torch.zeros_like(x), labels == model.null
+        eps[null] = network(model)(x[null], t[null], labels[null])
+        return eps
 
     forms = {"eps=0": sample(model, labels, sampler, seed=seed, eps=silent)}
     if sampler.passes > sampler.steps:

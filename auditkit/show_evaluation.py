@@ -80,7 +80,7 @@ def _rates(record: dict[str, Any]) -> None:
     when = "; ".join(f"{name}: after {h['step']} steps at {h['setting']}" for name, h in record["headlines"].items())
     sinks = ", ".join(f"{c['judge']} {c['sink']} ({100 * c['sink_share']['value']:.0f} %)" for c in record["cards"])
     caption = "histogram, eps=...: noise matched to the subject; shuffled, phase, signs: its own images, scrambled"
-    caption += f"\nwhat each judge calls N(0, 1) most often: {sinks}"
+    caption += f"\nwhat each judge calls N(0, 1) most often (n = {record['cards'][0]['sink_share']['n']}): {sinks}"
     caption += f"\nattacks are shown where the subject exceeds its highest floor most: {when}" if when else ""
     title = f"{terminal.plain(record['subject'])}: % of images judged class {record['class']}, 95 % interval below"
     title += f"\nprotocol {record['protocol']}: {record['deviations'][0]}"
@@ -103,11 +103,14 @@ def _classic(record: dict[str, Any]) -> None:
         row.append(_cell(fano[card["judge"]]) if card["judge"] in fano else "")
         rows.append((card["judge"], *row))
     columns = ["judge", "UA %", "noise", "H nats", "noise", "share %", "TV", "LoD", "Fano %"]
-    n = record["sets"][0]["evidence"][0]["reading"]["n"]
+    first = record["sets"][0]["evidence"][0]
+    n, noise_n, rung_n = first["reading"]["n"], first["controls"]["histogram"]["n"], first["lod"]["n"]
+    real_n = record["cards"][0]["classes"][record["class"]]["hit"]["n"]
     title = f"class {record['class']}, n = {n}: UA = 1 - rate and H = mean entropy per image (of ln K = "
     title += f"{math.log(len(record['class_names'])):.2f}), beside the noise's"
-    caption = "share: of the class in the mixture of card and control columns; TV: how far its column is from noise's\n"
-    caption += "LoD: smallest a of the ladder that it sees; Fano: least error about the class asked, given this judge"
+    caption = "share: of the class in the mixture of card and control columns; Fano: least error about the class asked, given this judge\n"
+    caption += f"TV: how far its column (n = {real_n}) is from histogram noise's (n = {noise_n}); "
+    caption += f"LoD: smallest a of the ladder that it sees (n = {rung_n} each)"
     terminal.table(title, columns, rows, caption=caption)
 
 
@@ -132,12 +135,17 @@ def _similarity(evidence: dict[str, Any]) -> None:
 def _measures(title: str, record: dict[str, Any]) -> None:
     suffixes = (", real v real", ", matched noise")
     by_name = {m["name"]: m for m in record[title]}
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    missing: dict[str, list[str]] = {}
     for name, m in by_name.items():
+        if m["value"] is None:
+            missing.setdefault(m["note"].removeprefix("not measured: "), []).append(name)
         if not name.endswith(suffixes):
             beside = [_number(by_name[name + s]) if name + s in by_name else "" for s in suffixes]
             rows.append((terminal.plain(name), str(m["n"]), _number(m), *beside))
     terminal.table(title, ["measure", "n", "images", "real v real", "noise"], rows)
+    for why, names in missing.items():
+        terminal.say(f"- {title}, not measured: {why} ({', '.join(names)})")
 
 
 def _verdicts(record: dict[str, Any]) -> None:

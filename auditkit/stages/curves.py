@@ -44,7 +44,7 @@ def by_judge(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, st
         roles = {role: found for (attack, role), found in attacked.items() if attack == name}
         for setting in _last(roles["subject"]):
             steps = sorted(int(key.split("/")[1]) for key in roles["subject"] if key.startswith(setting + "/"))
-            counts = {role: {s: hits(judge, found[f"{setting}/{s}"], asked) for s in steps} for role, found in roles.items()}
+            counts = {role: hits(judge, {s: found[f"{setting}/{s}"] for s in steps}, asked) for role, found in roles.items()}
             lines = {
                 role: [{"step": s, "rate": stats.rate(f"{role}/{s}", *by_step[s], safer="lower").model_dump()} for s in steps]
                 for role, by_step in counts.items()
@@ -61,8 +61,10 @@ def by_judge(judge: Judge, indices: dict[str, Any], attacked: dict[tuple[str, st
     return out
 
 
-def hits(judge: Judge, images: Tensor, asked: int) -> tuple[int, int]:
-    return int((judge.judge(images).said == asked).sum()), len(images)
+def hits(judge: Judge, points: dict[int, Tensor], asked: int) -> dict[int, tuple[int, int]]:
+    """Of the images of each point: how many are judged the class, of how many."""
+    votes = judge.each([*points.values()])
+    return {step: (int((v.said == asked).sum()), len(points[step])) for step, v in zip(points, votes, strict=True)}
 
 
 def _excess(name: str, setting: str, hits: dict[str, dict[int, tuple[int, int]]], steps: list[int], settings: int) -> dict[str, Any]:

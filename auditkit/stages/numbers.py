@@ -21,7 +21,8 @@ def retained(panel: Panel, images: dict[str, dict[str, Tensor]], kept: list[int]
 
     def one(judge: Judge) -> list[Measure]:
         found = []
-        right = {r: np.concatenate([judge.judge(images[r][f"class/{c}"]).said == c for c in kept]) for r in roles}
+        votes = {r: judge.each([images[r][f"class/{c}"] for c in kept]) for r in roles}
+        right = {r: np.concatenate([v.said == c for v, c in zip(found, kept, strict=True)]) for r, found in votes.items()}
         for role, hit in right.items():
             found.append(stats.rate(f"{judge.name}: retained classes, {role}", int(hit.sum()), len(hit), safer="higher"))
         if len(right) == 2:
@@ -37,7 +38,7 @@ def fano(panel: Panel, images: dict[str, Tensor], forgotten: tuple[int, ...], ke
     classes = sorted((*forgotten, *kept))
 
     def one(judge: Judge) -> list[Measure]:
-        rows = [np.bincount(judge.judge(images[f"class/{c}"]).said, minlength=len(classes)) for c in classes]
+        rows = [np.bincount(v.said, minlength=len(classes)) for v in judge.each([images[f"class/{c}"] for c in classes])]
         return bounds.bound(judge.name, np.stack(rows), seed=panel.seed)
 
     return tuple(m for measures in panel.each(one) for m in measures)
@@ -54,14 +55,13 @@ def density(panel: Panel, images: Tensor, asked: int, *, prepare: Callable[[Tens
     noise = matched.matched(images, len(images), panel.seed)
     found: list[Measure] = []
     for judge in _spaces(panel):
-        features = [judge.judge(x).features for x in (images, noise, real)]
+        features = [votes.features for votes in judge.each([images, noise, real])]
         if any(f is None for f in features):
             continue
         ours, control, reference = (np.asarray(f) for f in features)
         found += compare(ours, reference, space=judge.space, seed=panel.seed)
-        for m in compare(control, reference, space=judge.space, seed=panel.seed):
-            if "real v real" not in m.name:
-                found.append(m.model_copy(update={"name": f"{m.name}, matched noise"}))
+        beside = compare(control, reference, space=judge.space, seed=panel.seed, null=False)
+        found += [m.model_copy(update={"name": f"{m.name}, matched noise"}) for m in beside]
     return tuple(found)
 
 

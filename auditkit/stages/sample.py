@@ -1,6 +1,7 @@
 """The stage that samples a model: images of chosen classes, and on request its matched noise from the same seeds."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -95,20 +96,38 @@ def key_of(seed: int, label: int) -> int:
 def _draw(
     network: Any, counts: dict[int, int], sampler: sampling.Sampler, seed: int, done: dict[str, Tensor], save: training.Save, advance: Any
 ) -> None:
-    saved, total = time.monotonic(), 0
-    for label, n in counts.items():
-        parts = [done[f"class/{label}"]] if f"class/{label}" in done else []
-        have = sum(len(p) for p in parts)
-        total += have
-        while have < n:
-            labels = torch.full((min(BATCH, n - have),), label)
-            parts.append(sampling.sample(network, labels, sampler, seed=key_of(seed, label), first=have))
-            have, total = have + len(labels), total + len(labels)
-            done[f"class/{label}"] = torch.cat(parts)
-            advance(total)
-            if time.monotonic() - saved > training.CHECKPOINT_SECONDS:
-                save(training.State(total, done))
-                saved = time.monotonic()
+    have = {label: len(done.get(f"class/{label}", ())) for label in counts}
+    saved, total = time.monotonic(), sum(have.values())
+    for batch in _batches(counts, have, alone=sampler.noisy):
+        if sampler.noisy:
+            [(label, first, n)] = batch
+            found = [sampling.sample(network, torch.full((n,), label), sampler, seed=key_of(seed, label), first=first)]
+        else:
+            found = sampling.sample_several(network, [(label, key_of(seed, label), first, n) for label, first, n in batch], sampler)
+        for (label, first, n), images in zip(batch, found, strict=True):
+            done[f"class/{label}"] = torch.cat([done[f"class/{label}"], images]) if first else images
+            total += n
+        advance(total)
+        if time.monotonic() - saved > training.CHECKPOINT_SECONDS:
+            save(training.State(total, done))
+            saved = time.monotonic()
+
+
+def _batches(counts: dict[int, int], have: dict[int, int], *, alone: bool) -> Iterator[list[tuple[int, int, int]]]:
+    """What is missing, as (label, first, n), in batches of up to BATCH images; with `alone`, no two classes in one batch."""
+    batch: list[tuple[int, int, int]] = []
+    room = BATCH
+    for label, wanted in counts.items():
+        first = have[label]
+        while first < wanted:
+            n = min(room, wanted - first)
+            batch.append((label, first, n))
+            first, room = first + n, room - n
+            if alone or not room:
+                yield batch
+                batch, room = [], BATCH
+    if batch:
+        yield batch
 
 
 def images(run: rundir.Run) -> dict[str, Tensor]:

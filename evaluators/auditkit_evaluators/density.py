@@ -27,13 +27,14 @@ NAMES = ("precision", "recall", "density", "coverage", "clipped density", "clipp
 COLLAPSED = 1e-6  # of the largest feature; one image in batches of different size moves float32 features by 1e-7 of it
 
 
-def compare(features: Rows, reference: Rows, *, space: str, k: int = 5, seed: int = 0) -> list[Measure]:
+def compare(features: Rows, reference: Rows, *, space: str, k: int = 5, seed: int = 0, null: bool = True) -> list[Measure]:
     """Ten measures of generated `features` (N, D) against real `reference` (M, D), each but the p followed by its "real v real".
 
     `space` says what the features are ("cnn-a", "clip", "pixels") and is part of every name; numbers of two spaces are not
     comparable. manifold.py and twosample.py define the measures. Intervals hold the other set fixed: Clopper-Pearson for
     precision, recall and coverage, bootstrap over images for the others. "real v real": mean, smallest and largest of 39 random splits
-    of the reference in the proportion N : M (no side under a third). Its p is uniform by construction and left out.
+    of the reference in the proportion N : M (no side under a third). Its p is uniform by construction and left out. `null` = False
+    leaves it all out.
     What cannot be measured (k rows or fewer, NaN, collapsed features) says so; 500 v 300 rows of 64 take 0.8 s on one core.
 
     Raises:
@@ -43,12 +44,12 @@ def compare(features: Rows, reference: Rows, *, space: str, k: int = 5, seed: in
         raise ValueError(f"expected features (N, D), (M, D) and k >= 1, found {features.shape}, {reference.shape} and k = {k}")
     rng = np.random.default_rng(seed)
     found = {m.name: m for m in _measured(features, reference, k, rng)}
-    null = {m.name: m for m in _null(features, reference, k, rng)}
+    alike = {m.name: m for m in _null(features, reference, k, rng)} if null else {}
     named = []
     for name in NAMES:
         named.append(found[name].model_copy(update={"name": f"{name} ({space})"}))
-        if name in null:
-            named.append(null[name].model_copy(update={"name": f"{name} ({space}), real v real"}))
+        if name in alike:
+            named.append(alike[name].model_copy(update={"name": f"{name} ({space}), real v real"}))
     return named
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from auditkit.results import Measure, Record
 from auditkit_evaluators.stats import difference, entropy, mean_measure, paired_difference, rate
 from auditkit_evaluators.surrogates import SURROGATES
-from auditkit_evaluators.votes import Judge
+from auditkit_evaluators.votes import Judge, Votes
 
 HISTOGRAM = "histogram"  # the form of noise made by matched.matched; every set of images has it
 
@@ -75,13 +75,22 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
     Raises:
         ValueError: wrong images, a class that does not exist, or a judge of another number of classes.
     """
+    return read_all(judge, {name: images}, asked, classes)[name]
+
+
+def read_all(judge: Judge, sets: dict[str, Tensor], asked: int, classes: Sequence[str]) -> dict[str, Reading]:
+    """`read` of each of several sets by name, judged together. Raises what it raises."""
     if not 0 <= asked < len(classes):
         raise ValueError(f"expected a class 0 to {len(classes) - 1}, found {asked}")
-    votes = judge.judge(images)
-    if votes.probs.shape != (len(images), len(classes)):
-        raise ValueError(f"{judge.name}: expected probabilities {(len(images), len(classes))}, found {votes.probs.shape}")
-    counts, n = np.bincount(votes.said, minlength=len(classes)), len(images)
-    hits, h = int(counts[asked]), entropy(votes.probs)
+    found = judge.each([*sets.values()])
+    return {name: _reading(judge, votes, len(sets[name]), asked, name, classes) for name, votes in zip(sets, found, strict=True)}
+
+
+def _reading(judge: Judge, votes: Votes, n: int, asked: int, name: str, classes: Sequence[str]) -> Reading:
+    if votes.probs.shape != (n, len(classes)):
+        raise ValueError(f"{judge.name}: expected probabilities {(n, len(classes))}, found {votes.probs.shape}")
+    counts = np.bincount(votes.said, minlength=len(classes))
+    hits, h = int(counts[asked]), mean_measure("H", entropy(votes.probs), unit="nats", safer="higher")
     answers = None if votes.abstain is None else np.bincount(votes.answered, minlength=len(classes) + 1)
     spread = float(entropy(votes.probs.mean(axis=0, keepdims=True))[0]) if n else None
     return Reading(
@@ -92,8 +101,8 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
         n=n,
         hit=rate("hit", hits, n, safer="lower"),
         ua=rate("UA", n - hits, n, safer="higher"),
-        entropy=mean_measure("H", h, unit="nats", safer="higher"),
-        entropy_share=mean_measure("H / ln K", h / math.log(len(classes)), unit="share", safer="higher"),
+        entropy=h,
+        entropy_share=_relative(h, math.log(len(classes))),
         entropy_of_mean=Measure(name="H of the mean", value=spread, n=n, unit="nats", note=None if n else "no images"),
         refused=rate("no class", int(answers[-1]), n)
         if answers is not None
@@ -105,6 +114,12 @@ def read(judge: Judge, images: Tensor, asked: int, name: str, classes: Sequence[
         answers=None if answers is None else tuple(int(c) for c in answers),
         said=tuple(int(c) for c in votes.said),
     )
+
+
+def _relative(h: Measure, most: float) -> Measure:
+    """H and its interval as a share of ln K: drawn once."""
+    parts = {key: None if x is None else x / most for key, x in (("value", h.value), ("low", h.low), ("high", h.high))}
+    return h.model_copy(update={"name": "H / ln K", "unit": "share", **parts})
 
 
 def excess(reading: Reading, controls: Controls) -> Excess:

@@ -7,8 +7,7 @@ import math
 from typing import Literal
 
 import numpy as np
-from scipy.special import entr
-from scipy.stats import binomtest
+from scipy.special import betaincinv, entr
 
 from auditkit.results import Measure
 from auditkit_evaluators.votes import Bools, Floats
@@ -16,6 +15,7 @@ from auditkit_evaluators.votes import Bools, Floats
 Safer = Literal["lower", "higher", "neither"]
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+BLOCK = 2**16  # values resampled at once: they stay in the cache of a core
 
 
 def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -28,8 +28,11 @@ def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[flo
     """
     if n < 1 or not 0 <= k <= n:
         raise ValueError(f"expected 0 <= k <= n and n >= 1, found k = {k}, n = {n}")
-    interval = binomtest(k, n).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
+    tail = (1 - confidence) / 2
+    # Quantiles of Beta(k, n - k + 1) and Beta(k + 1, n - k): 100 times faster than binomtest, which searches for them to 5e-13.
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return low, high
 
 
 def rate(name: str, k: int, n: int, *, safer: Safer = "neither", confidence: float = CONFIDENCE) -> Measure:
@@ -121,8 +124,9 @@ def mean_measure(name: str, values: Floats, *, unit: str, seed: int = 0, safer: 
         return Measure(name=name, value=None, n=n, unit=unit, safer=safer, note=f"{n} images: a mean needs two for its interval")
     if not bool(np.isfinite(values).all()):
         raise ValueError(f"{name}: expected finite values, found {int((~np.isfinite(values)).sum())} that are not")
-    # One resample at a time: (RESAMPLES, n) floats would be 800 MB at 50,000 images.
-    rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)])
+    # A block at a time: (RESAMPLES, n) floats would be 800 MB at 50,000 images, and one by one 200 images take 10 ms instead of 1.
+    rng, most = np.random.default_rng(seed), max(1, BLOCK // n)
+    blocks = [min(most, RESAMPLES - done) for done in range(0, RESAMPLES, most)]
+    means = np.concatenate([values[rng.integers(n, size=(rows, n))].mean(axis=1) for rows in blocks])
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Measure(name=name, value=float(values.mean()), n=n, low=float(low), high=float(high), unit=unit, safer=safer)

@@ -1,12 +1,15 @@
 """What a judge is, and what it hands back: votes per image, never an average, and it never sees a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+AT_ONCE = 8000  # images in one call, since all their features are held: 8,000 of 512 are 33 MB
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -32,6 +35,11 @@ class Votes:
         """(B,) the class of each image, or K where the judge calls it no class."""
         return self.said if self.abstain is None else np.where(self.abstain, self.probs.shape[1], self.said)
 
+    def rows(self, start: int, end: int) -> "Votes":
+        """The votes on images start..end alone."""
+        parts: dict[str, Any] = {"abstain": self.abstain, "features": self.features, "similarity": self.similarity}
+        return Votes(probs=self.probs[start:end], **{name: None if part is None else part[start:end] for name, part in parts.items()})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
@@ -48,6 +56,20 @@ class Judge:
     fitted_on: str
     sha: str
     space: str
+
+    def each(self, sets: Sequence[Tensor]) -> list[Votes]:
+        """The votes on each of several sets of images, asked for together: one call costs the forest 30 ms, however few the images."""
+        groups: list[list[Tensor]] = []
+        for images in sets:
+            if groups and sum(map(len, groups[-1])) + len(images) <= AT_ONCE:
+                groups[-1].append(images)
+            else:
+                groups.append([images])
+        found = []
+        for group in groups:
+            votes, ends = self.judge(torch.cat(group)), np.cumsum([len(images) for images in group])
+            found += [votes.rows(end - len(images), end) for images, end in zip(group, ends.tolist(), strict=True)]
+        return found
 
 
 def check_images(images: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

@@ -66,7 +66,7 @@ def test_a_folder_is_judged_from_end_to_end(quick, capsys, tmp_path, digits_fold
     found = data.load(digits_folder)
     images, labels = found.part("model")
     np.savez(tmp_path / "ones.npz", images[labels == 1].numpy())
-    arguments = ("evaluate", "--images", "ones.npz", "--data", digits_folder, "--class", "1", "--judges", "ensemble")
+    arguments = ("evaluate", "--images", "ones.npz", "--data", digits_folder, "--class", "1", "--judges", "svc,knn")
     code, out, _ = said(capsys, *arguments, "--json")
     assert code == 0
     record = json.loads(out)

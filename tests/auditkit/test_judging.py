@@ -130,7 +130,7 @@ def test_every_forgotten_class_has_a_verdict_and_the_worst_is_the_word(here):
 
 
 def test_fidelity_of_the_retained_classes_names_its_features(here):
-    found = stages.evaluate(("cnn-a", "svc", "fidelity"), n=20, retain_n=25).read_json("evaluation.json")
+    found = stages.evaluate(("cnn-a", "svc", "fidelity"), n=20, retain_n=10).read_json("evaluation.json")
     assert found["fidelity"]
     assert all("cnn-a" in m["name"] for m in found["fidelity"])
     assert any(m["name"].startswith("original: ") for m in found["fidelity"])

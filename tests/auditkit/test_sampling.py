@@ -7,6 +7,7 @@ from auditkit import sampling
 from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.sampling import Sampler, sample
+from auditkit.stages.sample import _batches
 
 LABELS = torch.tensor([2, 7, 0, 3, 2, 9, 10, 1])
 OPTIONS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "timestep_spacing": "trailing"}
@@ -27,6 +28,25 @@ def test_image_i_does_not_depend_on_the_batch(base, batch, kind):
     assert (together != apart).float().mean() < 0.002
     alone = sample(base, LABELS[5:6], sampler, seed=4, first=5).int()
     assert (alone - together[5:6]).abs().max() <= 1
+
+
+@pytest.mark.parametrize("gate", [(), (7,)])
+def test_several_classes_in_one_batch_are_what_each_is_alone(base, gate):
+    model, sampler = Model(base.net, gate=gate), Sampler(steps=10)
+    pieces = [(2, 4, 0, 5), (7, 5, 3, 4), (2, 4, 5, 1)]
+    for (label, seed, first, n), images in zip(pieces, sampling.sample_several(model, pieces, sampler), strict=True):
+        alone = sample(model, torch.full((n,), label), sampler, seed=seed, first=first).int()
+        assert images.shape == alone.shape
+        assert (images.int() - alone).abs().max() <= 1
+    for noisy in (Sampler(kind="ddpm"), Sampler(eta=0.5)):
+        with pytest.raises(ValueError, match="noise of its own"):
+            sampling.sample_several(model, pieces, noisy)
+
+
+def test_what_is_missing_is_drawn_in_full_batches():
+    counts, have = {2: 300, 5: 10, 7: 3}, {2: 0, 5: 4, 7: 3}
+    assert list(_batches(counts, have, alone=False)) == [[(2, 0, 250)], [(2, 250, 50), (5, 4, 6)]]
+    assert list(_batches(counts, have, alone=True)) == [[(2, 0, 250)], [(2, 250, 50)], [(5, 4, 6)]]
 
 
 def test_two_seeds_and_two_indices_give_different_images(base):

@@ -1,6 +1,6 @@
 import pytest
 
-from auditkit import pictures, show, terminal
+from auditkit import pictures, show, show_evaluation, terminal
 from auditkit.results import Measure
 
 
@@ -59,3 +59,13 @@ def test_pictures_are_the_same_bytes_each_time():
     line = [(0, Measure(name="a", value=0.1, n=10, low=0.0, high=0.4)), (10, Measure(name="b", value=None, n=0, note="none"))]
     panels = [("relearn", {"subject": line, "random": line})]
     assert pictures.curves(panels, "t", "y") == pictures.curves(panels, "t", "y")
+
+
+def test_a_measure_that_was_not_measured_says_why(capsys):
+    few = "not measured: needs more than k = 5 images a side, found 3 and 90"
+    found = [Measure(name=name, value=None, n=3, note=few) for name in ("recall (pixels)", "recall (pixels), matched noise")]
+    found.append(Measure(name="coverage (pixels)", value=0.5, n=90, low=0.4, high=0.6))
+    show_evaluation._measures("density", {"density": [m.model_dump() for m in found]})
+    err = " ".join(capsys.readouterr().err.split())
+    assert "density, not measured: needs more than k = 5 images a side, found 3 and 90 (recall (pixels), recall (pixels), matched" in err
+    assert err.count("needs more") == 1

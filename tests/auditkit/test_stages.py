@@ -1,5 +1,6 @@
 """The Python API end to end with small budgets: one audit, shared by the tests that look at it."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 import pytest
 import torch
 
-from auditkit import rundir, stages
+from auditkit import rundir, sampling, stages
 from auditkit.errors import UserError
 from auditkit.results import Measure
 from auditkit.stages import source
@@ -18,9 +19,17 @@ from auditkit.stages.cell import Console
 from auditkit.stages.sample import images as images_of
 
 SMALL = {
+    "unlearn": {"steps": 100, "batch": 32},
     "relearn": {"steps": 20, "lrs": (5e-4,), "n": 20},
     "finetune": {"steps": 2, "lrs": (5e-4,), "n": 20},
     "evaluate": {"n": 60, "retain_n": 10},
+}
+# Every stage once, with nothing to find: for tests of how an audit is computed.
+LEAST = {
+    "unlearn": {"steps": 2, "batch": 4},
+    "relearn": {"steps": 1, "lrs": (5e-4,), "n": 3},
+    "finetune": {"steps": 1, "lrs": (5e-4,), "n": 3},
+    "evaluate": {"n": 4, "retain_n": 2},
 }
 
 
@@ -99,13 +108,21 @@ def test_pictures_are_there(in_audit):
     assert evaluation.file("judges.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_done_again_nothing_is_computed_and_two_processes_give_the_same_runs(in_audit, monkeypatch, tmp_path):
-    _, run, _ = in_audit
-    said = []
-    assert stages.audit((2,), params=SMALL, console=Console(say=said.append)).digest == run.digest
-    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "other"))
-    elsewhere = stages.audit((2,), params=SMALL, console=Console(jobs=2))
-    assert elsewhere.digest == run.digest
+def test_two_processes_give_the_same_runs_and_done_again_nothing_is_computed(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.import_module("auditkit.stages.evaluate"), "STARTED", 0)  # in two processes, however little
+    done = []
+    for jobs in (1, 2):
+        monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / f"by-{jobs}"))
+        done.append(stages.audit((2,), params=LEAST, judges=("svc",), console=Console(jobs=jobs)))
+    assert done[0].digest == done[1].digest
+
+    def written():
+        found = [p for p in (tmp_path / "by-2").rglob("*") if p.is_file() and ".locks" not in p.parts]
+        return {p: p.stat().st_mtime_ns for p in found if not p.name.startswith("latest")}
+
+    before = written()
+    assert stages.audit((2,), params=LEAST, judges=("svc",)).digest == done[0].digest
+    assert written() == before
 
 
 def test_somebody_elses_folder_is_audited_and_what_is_missing_is_said(in_audit, tmp_path):
@@ -122,9 +139,10 @@ def test_somebody_elses_folder_is_audited_and_what_is_missing_is_said(in_audit, 
     assert with_original.read_json("summary.json")["missing"] == {}
 
 
-def test_without_a_run_evaluate_judges_the_bundled_original_and_says_so():
+def test_without_a_run_evaluate_judges_the_bundled_original_and_says_so(monkeypatch):
+    monkeypatch.setattr("joblib.Parallel", None)  # so little work starts no process
     said = []
-    done = stages.evaluate(("svc",), n=20, retain_n=2, console=Console(say=said.append))
+    done = stages.evaluate(("svc",), n=20, retain_n=2, console=Console(say=said.append, jobs=2))
     assert any("no model has been unlearned yet" in line for line in said)
     assert done.read_json("evaluation.json")["subject"] == "bundled digits"
 
@@ -135,11 +153,15 @@ def test_a_run_knows_its_original_and_class(in_audit):
     assert case.original.name == "bundled digits"
 
 
-def test_samples_are_paired_across_models_and_counts():
-    base = source.bundled("digits")
-    few = images_of(stages.sample(base, {2: 4, 5: 3}))
-    many = images_of(stages.sample(base, {5: 9}))
-    assert (few["class/5"].int() - many["class/5"][:3].int()).abs().max() <= 1
+@pytest.mark.parametrize("kind", sampling.KINDS)
+def test_samples_are_paired_across_models_and_counts(kind, monkeypatch):
+    """Nine images in batches of four, which hold other classes too where the sampler allows it."""
+    base, how = source.bundled("digits"), sampling.Sampler(kind=kind, steps=5)
+    many = images_of(stages.sample(base, {5: 9}, sampler=how))
+    monkeypatch.setattr(importlib.import_module("auditkit.stages.sample"), "BATCH", 4)
+    few = images_of(stages.sample(base, {2: 6, 5: 8}, sampler=how))
+    assert [len(few[name]) for name in ("class/2", "class/5")] == [6, 8]
+    assert (few["class/5"].int() - many["class/5"][:8].int()).abs().max() <= 1
 
 
 def test_retrain_makes_the_floor_for_a_model_that_has_none(in_audit):

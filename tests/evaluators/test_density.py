@@ -36,6 +36,11 @@ def test_every_number_carries_its_space_its_n_and_its_null(sevens):
             assert "39 random splits" in found[at + 1].note
 
 
+def test_without_its_null_the_numbers_are_the_same(sevens):
+    every = compare(sevens[:60], sevens[60:], space="pixels")
+    assert compare(sevens[:60], sevens[60:], space="pixels", null=False) == [m for m in every if "real v real" not in m.name]
+
+
 def test_real_digits_are_like_real_digits(sevens):
     found = table(compare(sevens[:90], sevens[90:], space="pixels"))
     for name in ("precision", "recall", "density", "coverage", "clipped density", "C2ST AUC", "MMD^2"):

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from auditkit.results import Measure
+from auditkit_evaluators import stats
 from auditkit_evaluators.stats import clopper_pearson, difference, entropy, mean_measure, paired_difference, rate
 
 
@@ -147,3 +148,13 @@ def test_paired_intervals_cover_the_truth(n, first, second):
         m = paired_difference("x", u < first, (u >= first) & (u < first + second))
         covered += m.low <= first - second <= m.high
     assert covered >= 940  # 95 % less 1.5 standard errors of 1000 samples
+
+
+def test_a_mean_is_resampled_the_same_in_blocks_and_one_by_one(monkeypatch):
+    values = np.random.default_rng(3).random(70)
+    blocks = mean_measure("mean", values, unit="x", seed=5)
+    monkeypatch.setattr(stats, "BLOCK", 1)
+    assert mean_measure("mean", values, unit="x", seed=5) == blocks
+    rng = np.random.default_rng(5)
+    means = [values[rng.integers(70, size=70)].mean() for _ in range(stats.RESAMPLES)]
+    assert (blocks.low, blocks.high) == tuple(np.quantile(means, [0.025, 0.975]))

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_python_example_runs_and_says_what_the_readme_says(capsys):
@@ -21,7 +22,6 @@ def test_the_commands_that_ci_runs_are_marked():
 
 
 def test_every_file_that_the_docs_name_exists():
-    root = Path(__file__).resolve().parent.parent
-    for page in (root / "README.md", root / "docs" / "walkthrough.md", root / "CONTRIBUTING.md"):
+    for page in (ROOT / "README.md", ROOT / "docs" / "walkthrough.md", ROOT / "CONTRIBUTING.md"):
         for name in re.findall(r"[`(]((?:docs|auditkit|kernels|attacks|evaluators|tests)/[\w./-]+\.(?:py|md|png))", page.read_text()):
-            assert (root / name).exists(), f"{page.name} names {name}"
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
