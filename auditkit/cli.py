@@ -76,7 +76,7 @@ def run(arguments: list[str] | None = None) -> int:
 @app.command()
 def unlearn(
     classes: Classes = None,
-    method: Annotated[str, typer.Option("--method", help="safemax, gate or retrain.")] = "safemax",
+    method: Annotated[str, typer.Option("--method", help="safemax, random-label, gradient-ascent, gate or retrain.")] = "safemax",
     original: Original = None,
     data: Data = "digits",
     steps: Annotated[int | None, typer.Option(help="Training steps.", rich_help_panel="SAFEMax")] = None,
@@ -308,7 +308,9 @@ def audit(
     clip_model: ClipModel = None,
     judge_weights: JudgeWeights = None,
     inception: Inception = None,
-    method: Annotated[str | None, typer.Option("--method", help="safemax (default), gate or retrain; not with --model.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="safemax (default), random-label, gradient-ascent, gate or retrain; not with --model.")
+    ] = None,
     seed: Seed = 0,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="COMMAND.NAME=VALUE", help="A setting of one command: relearn.steps=50.")

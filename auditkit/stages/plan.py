@@ -129,8 +129,8 @@ def plan_audit(
 
 
 def _rows(method: str, params: Any) -> int:
-    """Rows through a training step: SAFEMax has a forget and a retain row for each of `batch`."""
-    return getattr(params, "steps", 0) * getattr(params, "batch", 0) * (2 if method == "safemax" else 1)
+    """Rows through a training step: unlearning has a forget and a retain row for each of `batch`."""
+    return getattr(params, "steps", 0) * getattr(params, "batch", 0) * (1 if method == "retrain" else 2)
 
 
 def _evaluated(case: Case, dataset: data.Dataset, n: int, retain_n: int) -> int:

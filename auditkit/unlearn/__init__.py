@@ -2,6 +2,8 @@
 
 METHODS = {
     "safemax": "auditkit.unlearn.safemax",
+    "random-label": "auditkit.unlearn.random_label",
+    "gradient-ascent": "auditkit.unlearn.gradient_ascent",
     "gate": "auditkit.unlearn.gate",
     "retrain": "auditkit.unlearn.retrain",
 }
