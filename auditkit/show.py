@@ -19,6 +19,11 @@ def attack(run: Run) -> None:
     """The curves of one attack by the attacker's own judge, and the subject's excess over each floor."""
     record = run.read_json("attack.json")
     curves: dict[str, list[dict[str, Any]]] = record["curves"]
+    for role, why in record["failed"].items():
+        terminal.say(f"{ROLE_NAMES[role]}: {why}")
+    if not any(p["step"] > 0 for p in curves["subject"]):
+        _grid(run, record)
+        return
     for setting in dict.fromkeys(p["setting"] for p in curves["subject"]):
         steps = [p["step"] for p in curves["subject"] if p["setting"] == setting]
         rows = [
@@ -26,7 +31,7 @@ def attack(run: Run) -> None:
             for role in ROLE_NAMES
             if role in curves
         ]
-        if "gate" in record["cells"]:
+        if "gate" in record["cells"] and "gate" not in curves:
             rows.append(("gate, past it", *[f"{100 * p['hits'] / p['n']:.0f}" for p in curves["original"] if p["setting"] == setting]))
         n = curves["subject"][0]["n"]
         title = f"{terminal.plain(record['models']['subject'])}: {run.request.method}, {setting}\n"
@@ -34,14 +39,37 @@ def attack(run: Run) -> None:
         terminal.table(title, ["model", *map(str, steps)], rows, sections=(len(rows) - 1,))
     for role, why in record["missing"].items():
         terminal.say(f"- {role}: {why}")
-    if "gate" in record["cells"]:
+    if "gate" in record["cells"] and "gate" not in curves:
         terminal.say("- gate: the attacker reads the weights past it, and finds the original's network: the same run")
     terminal.say(f"- floors: {floors(record['models'])}")
+    for note in record["notes"]["subject"]:
+        terminal.say(f"- {note}")
     _excess([Measure.model_validate(m) for m in record["excess"]])
     terminal.say("intervals hold together over all points and learning rates; one training seed")
     terminal.say(
         f"the attacker's judge: {record['judge']}; auditkit evaluate reports by judges fitted on other images, whose numbers differ"
     )
+
+
+def _grid(run: Run, record: dict[str, Any]) -> None:
+    """An attack that tries settings or measures: one row for each, one column for each model."""
+    roles = [role for role in ROLE_NAMES if record["curves"].get(role)]
+    points = {role: {p["setting"]: p for p in record["curves"][role]} for role in roles}
+    settings = dict.fromkeys(setting for role in roles for setting in points[role])
+    rows = [(setting, *[_percent(points[role].get(setting)) for role in roles]) for setting in settings]
+    title = f"{terminal.plain(record['models']['subject'])}: {run.request.method}\n"
+    title += f"% that count for class {record['classes'][0]}; chosen: on fresh seeds, n = {record['curves']['subject'][-1]['n']}"
+    terminal.table(title, ["setting", *[ROLE_NAMES[role].split(",")[0].replace(" (floor)", "") for role in roles]], rows)
+    for role, why in record["missing"].items():
+        terminal.say(f"- {role}: {why}")
+    for note in record["notes"]["subject"]:
+        terminal.say(f"- {note}")
+    _excess([Measure.model_validate(m) for m in record["excess"]])
+    terminal.say(f"by the attacker's judge, {record['judge']}; auditkit attack quick reports by two others")
+
+
+def _percent(point: dict[str, Any] | None) -> str:
+    return "-" if point is None else f"{100 * point['hits'] / point['n']:.0f}"
 
 
 def floors(models: dict[str, str]) -> str:
@@ -57,7 +85,7 @@ def _excess(measures: list[Measure]) -> None:
         groups.setdefault((setting, floor), []).append((int(step), m))
     for (setting, floor), found in sorted(groups.items()):
         at, worst = max(found, key=lambda item: item[1].value if item[1].value is not None else -2)
-        terminal.say(f"{setting}: largest excess over {floor}: {points(worst)} after {at} steps")
+        terminal.say(f"{setting}: largest excess over {floor}: {points(worst)}" + (f" at step {at}" if at else ""))
 
 
 def points(measure: Measure) -> str:

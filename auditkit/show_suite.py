@@ -37,6 +37,12 @@ def suite(run: Run) -> None:
     for row in record["rows"]:
         for note in row["notes"]:
             terminal.say(f"- {row['attack']}: {note}")
+        for floor, found in row["recovery"].items():
+            if floor != "steps" and found["ain"]["value"] is not None:
+                m = found["ain"]
+                p = found["logrank"]["value"]
+                speed = f"AIN {m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]{', ' + m['note'] if m['note'] else ''}"
+                terminal.say(f"- {row['attack']} against {floor}: {speed}; log-rank p {'not measured' if p is None else f'{p:.2g}'}")
     terminal.say(record["scope"])
     verdict(record)
 

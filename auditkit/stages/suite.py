@@ -12,14 +12,15 @@ from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_cas
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.reporting import points, reporters
 from auditkit.stages.selftest import known
-from auditkit.stages.train import make_params, unlearn
+from auditkit.stages.train import make_params, retrain, unlearn
 from auditkit_attacks import ATTACKS, SUITES
 from auditkit_attacks.target import TIERS
-from auditkit_evaluators import stats
+from auditkit_evaluators import recovery, stats
 from auditkit_evaluators.durability import Finding, durability
 from auditkit_evaluators.excess import MARGIN, Excess, Points, broken, headline, pooled
 
 SUITE, PICTURE = "suite.json", "suite.png"
+SECOND = 1  # the training seed of the second retrained floor
 Key = tuple[int, str, str]  # training seed, attack, role
 
 
@@ -99,12 +100,14 @@ def plan(
         raise UserError(f"--seeds takes 1 to 100, got {count}")
     case = find_case(model, original, dataset.spec, classes)
     calls: dict[Key, dict[str, Any]] = {}
+    second = _second_floor(case, dataset, console) if name != "quick" and not dry else None
     for s in range(seed, seed + count):
         one = case if dry else _again(case, s, dataset, console)
         for attack in SUITES[name]:
             budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, {})
             for role, call in calls_of(attack, one, dataset, budget, s).items():
                 who = source.random_floor(one.subject, s) if role == "random" else call["target"]
+                who = second if role == "retrained" and second is not None and (s - seed) % 2 else who
                 calls[s, attack, role] = {**call, "target": who}
             if name != "quick" and not dry:
                 sham = _sham(one, s, dataset, console)
@@ -123,6 +126,14 @@ def _again(case: Case, seed: int, dataset: data.Dataset, console: Console) -> Ca
         asked.method, asked.classes, data_name=dataset.spec, original=case.original.spec, params=asked.params, seed=seed, console=console
     )
     return replace(case, subject=source.of_run(made, "subject"))
+
+
+def _second_floor(case: Case, dataset: data.Dataset, console: Console) -> source.Source | None:
+    """A second model trained without the class, for every other training seed: one retrained model may be lucky."""
+    if case.original is None or "retrained" not in case.roles(dataset):
+        return None
+    made = retrain(case.classes, data_name=dataset.spec, original=case.original.spec, seed=SECOND, console=console)
+    return source.of_run(made, "retrained")
 
 
 def _sham(case: Case, seed: int, dataset: data.Dataset, console: Console) -> source.Source | None:
@@ -161,6 +172,7 @@ def _record(
     whole = broken(excesses)
     for row in rows:
         row["broken"] = row["attack"] in whole
+        row["recovery"] = _recovery(row["attack"], seen)
         row["seconds"] = sum(run.result.seconds for k, run in runs.items() if k[1:] == (row["attack"], "subject"))
     return {
         "suite": name,
@@ -174,6 +186,43 @@ def _record(
         "models": {key[2]: call["target"].name for key, call in made.calls.items()},
         "scope": scope(name),
     }
+
+
+def _recovery(attack: str, seen: dict[Key, Points]) -> dict[str, Any]:
+    """Of an attack with a curve over steps: subject against each floor over the training seeds, censored (docs/attacks.md)."""
+    lines: dict[str, list[list[tuple[int, float]]]] = {}
+    if not trains(attack):
+        return {}
+    for (_, name, role), found_points in seen.items():
+        settings = {key.rpartition("/")[0] for key in found_points} if name == attack else set()
+        if settings:  # of several learning rates the fastest counts
+            lines.setdefault(role, []).append(max((_line(found_points, s) for s in settings), key=lambda line: sum(r for _, r in line)))
+    if "subject" not in lines or "original" not in lines:
+        return {}
+    ceiling = sum(line[-1][1] for line in lines["original"]) / len(lines["original"])
+    if ceiling <= 0:
+        return {}
+    mine = [recovery.steps_to(line, ceiling) for line in lines["subject"]]
+    out: dict[str, Any] = {"steps": [[r.step, r.censored] for r in mine]}
+    for floor in (f for f in FLOORS if f in lines):
+        theirs = [recovery.steps_to(line, ceiling) for line in lines[floor]]
+        measures = {"ain": recovery.ain(mine, theirs), "logrank": recovery.compare(mine, theirs)}
+        out[floor] = {"steps": [[r.step, r.censored] for r in theirs], **{k: m.model_dump() for k, m in measures.items()}}
+        out[floor]["area"] = [sum(recovery.area(line, ceiling) for line in lines[who]) / len(lines[who]) for who in ("subject", floor)]
+    return out
+
+
+def _line(points_: Points, setting: str) -> list[tuple[int, float]]:
+    """(step, rate by the more sceptical judge) of one setting."""
+    found_here = [
+        (int(key.rpartition("/")[2]), min(k / n for k, n in by.values())) for key, by in points_.items() if key.startswith(f"{setting}/")
+    ]
+    return sorted(found_here)
+
+
+def trains(attack: str) -> bool:
+    """Whether an attack's points are training steps."""
+    return hasattr(importlib.import_module(ATTACKS[attack]).Budget, "points")
 
 
 def _pool(found: list[Points]) -> Points:

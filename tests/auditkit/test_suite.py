@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from auditkit import models, rundir, stages
+from auditkit import data, models, rundir, stages
 from auditkit.cli import run
 from auditkit.errors import UserError
 from auditkit.stages import flags, source
@@ -207,3 +207,32 @@ def test_scan_refuses_what_holds_no_weights(tmp_path):
         stages.scan(str(tmp_path / "x.safetensors"), (2,))
     with pytest.raises(UserError, match="--class is needed"):
         stages.scan(str(tmp_path / "x.safetensors"), None)
+
+
+def test_several_seeds_unlearn_again_and_bring_a_sham_and_a_second_floor(mini, monkeypatch):
+    """The plan alone: which models the cells of `standard` attack."""
+    monkeypatch.setitem(SUITES, "standard", ("repeat",))
+    asked = []
+
+    def made(method, classes, *, seed, params=None, **rest):
+        asked.append((method, classes, seed))
+        return stages.unlearn("gate", classes)
+
+    monkeypatch.setattr(SUITE, "unlearn", made)
+    monkeypatch.setattr(SUITE, "retrain", lambda classes, *, seed, **rest: made("retrain", classes, seed=seed))
+    stages.unlearn("gate", (2,))
+    plan = SUITE.plan("standard", None, None, data.load("digits"), None, 3, 0)
+    assert asked == [("retrain", (2,), 1), ("gate", (3,), 0), ("gate", (2,), 1), ("gate", (3,), 1), ("gate", (2,), 2), ("gate", (3,), 2)]
+    assert {key[2] for key in plan.calls} == {"subject", "original", "gate", "retrained", "random", "sham"}
+    randoms = {call["target"].digest for key, call in plan.calls.items() if key[2] == "random"}
+    floors = [plan.calls[s, "repeat", "retrained"]["target"].name for s in range(3)]
+    assert len(randoms) == 3
+    assert floors[0] == floors[2] != floors[1]
+
+
+def test_the_dry_run_of_a_suite_writes_nothing(mini, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "none"))
+    arguments = ["attack", "quick", "--dry-run", "--json", "--model", str(source.ZOO / "digits"), "--class", "2"]
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 100
+    assert not (tmp_path / "none").exists()
