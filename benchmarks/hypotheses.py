@@ -7,6 +7,7 @@ Models and attacks are runs: stopped and started again, it goes on.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from auditkit import data, provenance, stages
 from auditkit.stages import source
 from auditkit.stages.attack import CURVE, cell
 from auditkit.stages.cell import Console, side_by_side
-from auditkit.stages.reporting import points, reporters
+from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit_evaluators import recovery, stats
-from auditkit_evaluators.excess import Points, headline, pooled
+from auditkit_evaluators.excess import Points, pooled
 
 from relearning import say, track  # isort: skip
 
@@ -62,9 +63,10 @@ def main() -> None:
     judges, about = reporters(data.load("digits"), ASKED, None, 0, Console())
     runs = {key: cell(**call) for key, call in todo.items()}
     seen = {key: points(run, judges, ASKED) for key, run in runs.items()}
+    said = {key: found.said for key, found in seen.items()}
     record = {"commit": provenance.commit(), "versions": provenance.versions(), "judges": about, "seeds": len(SEEDS)}
     record["attacks"] = {name: of(name, seen) for name in dict.fromkeys(key[0] for key in todo)}
-    record["H4 recovery"] = {name: recovered(name, seen) for name in ("H4 10", "H4 50")}
+    record["H4 recovery"] = {name: recovered(name, said) for name in ("H4 10", "H4 50")}
     record["H6 by bits"] = {who: bits(runs, who) for who in ("{}", "original", "retrained", "random")}
     given.out.write_text(json.dumps(record, separators=(",", ":")) + "\n")
     print(json.dumps({k: v for k, v in record.items() if k != "versions"}, indent=1))
@@ -81,37 +83,37 @@ def model(who: str, seed: int) -> source.Source:
     return source.of_run(stages.unlearn("safemax", (ASKED,), params=json.loads(who), seed=seed), "subject")
 
 
-def together(name: str, who: str, seen: dict[tuple[str, str, int], Points]) -> Points:
-    """The points of all seeds, pooled with their design effect; of those points that every seed has."""
+def together(name: str, who: str, seen: dict[tuple[str, str, int], Seen]) -> Seen:
+    """The points of all seeds as one."""
     found = [seen[name, who, s] for s in SEEDS]
+    return Seen(pool([x.said for x in found]), pool([x.clean for x in found]))
+
+
+def pool(found: list[Points]) -> Points:
+    """Pooled with the design effect; of those points that every seed has."""
     keys = [key for key in found[0] if all(key in points_ for points_ in found)]
     return {key: {judge: pooled([points_[key][judge] for points_ in found]) for judge in found[0][key]} for key in keys}
 
 
-def of(name: str, seen: dict[tuple[str, str, int], Points]) -> dict[str, Any]:
+def of(name: str, seen: dict[tuple[str, str, int], Seen]) -> dict[str, Any]:
     """For each model the rate at its worst point by the more sceptical judge, and its excess over the higher of two floors."""
     floors = {who: together(name, who, seen) for who in ("retrained", "random")}
     found = {}
     for who in dict.fromkeys(key[1] for key in seen if key[0] == name):
         mine = together(name, who, seen)
-        over = None if who in floors else headline(mine, floors)
+        excess = None if who in floors else over(mine, floors)
         rates = {
-            key: min((stats.rate(key, *count).model_dump() for count in by.values()), key=lambda m: m["value"]) for key, by in mine.items()
+            key: min((stats.rate(key, *count).model_dump() for count in by.values()), key=lambda m: m["value"])
+            for key, by in mine.said.items()
         }
         worst = max(rates, key=lambda key: rates[key]["value"])
         row: dict[str, Any] = {"rate": {k: rates[worst][k] for k in ("value", "low", "high", "n")}, "at": worst}
-        if over is not None:
-            row["excess"] = {
-                "value": over.value,
-                "low": over.low,
-                "high": over.high,
-                "at": over.at,
-                "floor": over.floor,
-                "upper": over.upper,
-            }
+        if excess is not None:
+            row["excess"] = asdict(excess)
         if len(rates) <= 3:
             row["points"] = {key: [m["value"], m["low"], m["high"], m["n"]] for key, m in rates.items()}
-        row["by_seed"] = [max(min(k / n for k, n in by.values()) for by in seen[name, who, s].values()) for s in SEEDS]
+        row["by_seed"] = [max(min(k / n for k, n in by.values()) for by in seen[name, who, s].said.values()) for s in SEEDS]
+        row["clean"] = {j: k / n for j, (k, n) in mine.clean.get(worst, {}).items()}
         found[who] = row
     return found
 

@@ -12,7 +12,6 @@ from auditkit.stages.attack import CURVE, GIVEN, Case
 from auditkit.stages.sample import IMAGES, images
 from auditkit_attacks.curve import kept_by
 from auditkit_evaluators import stats
-from auditkit_evaluators.excess import Points
 
 NOISE, APART, LEAST_ORIGINAL, ALIVE, RISING, COPIES = 0.01, 0.10, 0.60, 0.5, 0.10, 0.5
 
@@ -21,7 +20,6 @@ def raised(
     record: dict[str, Any],
     case: Case,
     runs: dict[tuple[int, str, str], rundir.Run],
-    seen: dict[tuple[int, str, str], Points],
     about: dict[str, Any],
     dataset: data.Dataset,
 ) -> list[dict[str, Any]]:
@@ -86,6 +84,8 @@ def _of_a_row(row: dict[str, Any]) -> list[str]:
     rates = [m["value"] for m in row["rates"].get("subject", {}).values()]
     if rates and max(rates) - min(rates) > APART:
         found.append(f"the judges disagree: {' and '.join(f'{100 * r:.0f} %' for r in rates)}")
+    if row["excess"] and not row["excess"]["clean"]:
+        found.append("the judges see the class only in images that they would rather call no class: traces, not counted as a break")
     if row["validated"] is None:
         found.append("not validated: auditkit selftest has not been run")
     elif not row["validated"]:

@@ -1,6 +1,8 @@
 """What the reporting judges see in the images of an attack: two judges of two families, chosen by their cards before any image is
 looked at."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from auditkit.stages.cell import Console
 from auditkit.stages.sample import IMAGES, images
 from auditkit_attacks.target import Point
 from auditkit_evaluators import cards
-from auditkit_evaluators.excess import Points
+from auditkit_evaluators.excess import Excess, Points, headline, witnessed
 from auditkit_evaluators.votes import Judge
 
 KNOWS = 0.9  # of real held-out images of the class
@@ -22,7 +24,8 @@ MEASURED = "measured"  # stands for a judge where an attack counts without one
 def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int, console: Console) -> tuple[list[Judge], dict[str, Any]]:
     """Two judges, and what their cards say of this class and of noise.
 
-    Of those that know the class, the one that calls independent noise by it least often, and the next such one of another family.
+    Of those that know the class, the one that calls independent noise by it least often, and the next such one of another
+    family and, where there is one, another feature space: families that read the same pixels are fooled by the same textures.
     """
     panel = judging.build(("ensemble",), dataset, clip_model=None, weights=Path(weights) if weights else None, seed=seed, console=console)
 
@@ -35,7 +38,8 @@ def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int,
 
     able = sorted((j for j in panel.judges if on_real(j) >= KNOWS), key=on_noise)
     able = able or sorted(panel.judges, key=on_real, reverse=True)
-    second = next((j for j in able[1:] if j.family != able[0].family), None)
+    others = [j for j in able[1:] if j.family != able[0].family]
+    second = next((j for j in others if j.space != able[0].space), next(iter(others), None))
     if second is None:
         raise UserError(f"attacks are judged by two families, and only {able[0].family} is there for {dataset.name}: give --judge-weights")
     chosen = [able[0], second]
@@ -43,15 +47,32 @@ def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int,
     return chosen, about
 
 
-def points(run: rundir.Run, judges: list[Judge], asked: int) -> Points:
+@dataclass(frozen=True)
+class Seen:
+    """The reported points of one cell: by the closed-set answers, and with "no class" allowed (empty where nobody judged)."""
+
+    said: Points
+    clean: Points
+
+
+def points(run: rundir.Run, judges: list[Judge], asked: int) -> Seen:
     """The reported points of one cell by each judge; of an attack that measures, what it measured."""
     curve = [Point.model_validate(p) for p in run.read_json(CURVE)["curve"]]
     if IMAGES not in run.result.files:
-        return {f"{p.setting}/{p.step}": {MEASURED: (p.hits, p.n)} for p in reported(curve)}
+        return Seen({f"{p.setting}/{p.step}": {MEASURED: (p.hits, p.n)} for p in reported(curve)}, {})
     made = images(run)
     counted = {f"{p.setting}/{p.step}" for p in reported(curve)}
-    found: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in made if key in counted}
+    said: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in made if key in counted}
+    clean: dict[str, dict[str, tuple[int, int]]] = {key: {} for key in said}
     for judge in judges:
-        for key in found:
-            found[key][judge.name] = (int((judge.judge(made[key]).said == asked).sum()), len(made[key]))
-    return found
+        for key in said:
+            votes = judge.judge(made[key])
+            said[key][judge.name] = (int((votes.said == asked).sum()), len(made[key]))
+            clean[key][judge.name] = (int((votes.answered == asked).sum()), len(made[key]))
+    return Seen(said, clean)
+
+
+def over(subject: Seen, floors: Mapping[str, Seen]) -> Excess | None:
+    """The excess of one attack over its floors, with one clean witness among the judges."""
+    found = headline(subject.said, {f: seen.said for f, seen in floors.items()})
+    return witnessed(found, subject.clean, {f: seen.clean for f, seen in floors.items()})

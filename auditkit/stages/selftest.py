@@ -14,11 +14,10 @@ from auditkit.errors import UserError, choose
 from auditkit.stages import source
 from auditkit.stages.attack import Case, calls_of, cell, found
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.reporting import points, reporters
+from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.train import make_params
 from auditkit_attacks import ATTACKS, plants
 from auditkit_attacks.expected import EXPECTED
-from auditkit_evaluators.excess import headline
 
 SELFTEST = "selftest.json"
 APART = 10**6  # between the seeds of a plant and of its clean control
@@ -61,7 +60,7 @@ def selftest(
         method="all" if set(attacks) == set(ATTACKS) else "some",
         role="index",
         seed=seeds,
-        params={"attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
+        params={"version": 2, "attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
         parents={"/".join(map(str, key)): run.digest for key, run in runs.items()},
         data=dataset.sha256,
     )
@@ -93,8 +92,8 @@ def _call(attack: str, who: source.Source, base: source.Source, asked: int, data
     return {**call, "target": who, "declared": declared if call["declared"] is not None or attack == "reversal" else None}
 
 
-def _row(on_plant: Any, on_clean: Any, attack: str, plant: str) -> dict[str, Any]:
-    found_here = headline(on_plant, {"clean": on_clean})
+def _row(on_plant: Seen, on_clean: Seen, attack: str, plant: str) -> dict[str, Any]:
+    found_here = over(on_plant, {"clean": on_clean})
     kind, why = EXPECTED[attack].get(plant, ("MAY", "")) if plant != "again" else ("CLEAN", "clean against clean")
     if found_here is None:
         return {"kind": kind, "why": why, "broken": False, "excess": None}
@@ -108,7 +107,11 @@ def validated(rows: list[dict[str, Any]], attacks: tuple[str, ...]) -> dict[str,
 
 def known() -> dict[str, bool]:
     """What the latest finished selftest says of each attack; empty where none was run."""
-    runs = [run for run in rundir.finished("selftest-") if run.request.params["plants"] == plants.VERSION]
+    runs = [
+        run
+        for run in rundir.finished("selftest-")
+        if (run.request.params["plants"], run.request.params.get("version")) == (plants.VERSION, 2)
+    ]
     says: dict[str, bool] = {}
     for run in sorted(runs, key=lambda r: r.result.finished):
         says |= rundir.read(run.path).read_json(SELFTEST)["validated"]

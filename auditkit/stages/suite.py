@@ -5,21 +5,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from auditkit import data, pictures, rundir, training
 from auditkit.errors import UserError, choose
 from auditkit.stages import flags, source
 from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_case, found
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.reporting import points, reporters
+from auditkit.stages.reporting import Seen, over, points, reporters
+from auditkit.stages.sample import IMAGES, images
 from auditkit.stages.selftest import known
 from auditkit.stages.train import make_params, retrain, unlearn
 from auditkit_attacks import ATTACKS, SUITES
 from auditkit_attacks.target import TIERS
 from auditkit_evaluators import recovery, stats
 from auditkit_evaluators.durability import Finding, durability
-from auditkit_evaluators.excess import MARGIN, Excess, Points, broken, headline, pooled
+from auditkit_evaluators.excess import MARGIN, Excess, Points, broken, pooled
 
-SUITE, PICTURE = "suite.json", "suite.png"
+SUITE, PICTURE, GRID = "suite.json", "suite.png", "grid.png"
+COLUMNS, WORST = 16, 3
 SECOND = 1  # the training seed of the second retrained floor
 Key = tuple[int, str, str]  # training seed, attack, role
 
@@ -56,7 +61,7 @@ def suite(
         method=name,
         classes=made.case.classes,
         seed=seed,
-        params={"seeds": count_of(name, seeds), "judge_weights": judge_weights, "validated": says, "version": 1},
+        params={"seeds": count_of(name, seeds), "judge_weights": judge_weights, "validated": says, "version": 3},
         parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
         data=dataset.sha256,
     )
@@ -65,10 +70,11 @@ def suite(
         judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)
         seen = {key: points(cell_run, judges, made.case.classes[0]) for key, cell_run in runs.items()}
         record = _record(name, made, runs, seen, dataset, says, count_of(name, seeds))
-        record |= {"judges": about, "flags": flags.raised(record, made.case, runs, seen, about, dataset)}
+        record |= {"judges": about, "flags": flags.raised(record, made.case, runs, about, dataset)}
         run.write_json(SUITE, _decided(record, name))
         title = f"{made.case.subject.name}, class {record['class']}, {name}: {record['verdict']['word']}"
         run.write(PICTURE, pictures.bars(_bars(record), title, MARGIN))
+        run.write(GRID, pictures.grid(_examples(record, runs, seed), title=title))
         return made.case.given
 
     done = compute(request, work, console)
@@ -153,7 +159,7 @@ def _record(
     name: str,
     made: Plan,
     runs: dict[Key, rundir.Run],
-    seen: dict[Key, Points],
+    seen: dict[Key, Seen],
     dataset: data.Dataset,
     says: dict[str, bool],
     seeds: int,
@@ -161,14 +167,15 @@ def _record(
     """Everything but flags and verdict: one row for each attack, with every role's rates and the subject's excess."""
     rows, excesses = [], {}
     for attack in SUITES[name]:
-        roles = {r: _pool([seen[k] for k in seen if k[1:] == (attack, r)]) for r in {k[2] for k in runs if k[1] == attack}}
+        roles = {r: _together([seen[k] for k in seen if k[1:] == (attack, r)]) for r in {k[2] for k in runs if k[1] == attack}}
         curves = {k: run.read_json(CURVE) for k, run in runs.items() if k[1] == attack and k[2] == "subject"}
         failed = [c["failed"] for c in curves.values() if c["failed"]]
-        floors = {f: roles[f] for f in FLOORS if roles.get(f)}
-        over = None if failed else headline(roles["subject"], floors)
-        if over is not None:
-            excesses[attack] = over
-        rows.append(_row(attack, roles, curves, over, failed, bool(floors), says))
+        counted = getattr(importlib.import_module(ATTACKS[attack]), "FLOORS", FLOORS)
+        floors = {f: roles[f] for f in counted if f in roles and roles[f].said}
+        excess = None if failed else over(roles["subject"], floors)
+        if excess is not None:
+            excesses[attack] = excess
+        rows.append(_row(attack, roles, curves, excess, failed, bool(floors), says))
     whole = broken(excesses)
     for row in rows:
         row["broken"] = row["attack"] in whole
@@ -188,12 +195,13 @@ def _record(
     }
 
 
-def _recovery(attack: str, seen: dict[Key, Points]) -> dict[str, Any]:
+def _recovery(attack: str, seen: dict[Key, Seen]) -> dict[str, Any]:
     """Of an attack with a curve over steps: subject against each floor over the training seeds, censored (docs/attacks.md)."""
     lines: dict[str, list[list[tuple[int, float]]]] = {}
     if not trains(attack):
         return {}
-    for (_, name, role), found_points in seen.items():
+    for (_, name, role), cell_seen in seen.items():
+        found_points = cell_seen.said
         settings = {key.rpartition("/")[0] for key in found_points} if name == attack else set()
         if settings:  # of several learning rates the fastest counts
             lines.setdefault(role, []).append(max((_line(found_points, s) for s in settings), key=lambda line: sum(r for _, r in line)))
@@ -225,6 +233,10 @@ def trains(attack: str) -> bool:
     return hasattr(importlib.import_module(ATTACKS[attack]).Budget, "points")
 
 
+def _together(found: list[Seen]) -> Seen:
+    return Seen(_pool([seen.said for seen in found]), _pool([seen.clean for seen in found]))
+
+
 def _pool(found: list[Points]) -> Points:
     """The points of several training seeds as one, each as many images as it is worth."""
     shared = [key for key in found[0] if all(key in points for points in found)]
@@ -233,20 +245,21 @@ def _pool(found: list[Points]) -> Points:
 
 def _row(
     attack: str,
-    roles: Mapping[str, Points],
+    roles: Mapping[str, Seen],
     curves: dict[Key, dict[str, Any]],
-    over: Excess | None,
+    excess: Excess | None,
     failed: list[str],
     floors: bool,
     says: dict[str, bool],
 ) -> dict[str, Any]:
     module, first = importlib.import_module(ATTACKS[attack]), next(iter(curves.values()))
-    at = over.at if over else next(iter(roles["subject"]), "")
+    at = excess.at if excess else next(iter(roles["subject"].said), "")
     shown = {
-        role: {judge: stats.rate(f"{role}, {judge}", *count, safer="lower").model_dump() for judge, count in points[at].items()}
+        role: {judge: stats.rate(f"{role}, {judge}", *count, safer="lower").model_dump() for judge, count in points.said[at].items()}
         for role, points in roles.items()
-        if at in points
+        if at in points.said
     }
+    clean = {role: {j: k / n for j, (k, n) in points.clean[at].items()} for role, points in roles.items() if at in points.clean}
     return {
         "attack": attack,
         "tier": module.TIER,
@@ -255,8 +268,9 @@ def _row(
         "at": at,
         "chosen": first.get("chosen", ""),
         "rates": shown,
-        "excess": asdict(over) if over else None,
-        "why": failed[0] if failed else "" if over else "no floor was run" if not floors else "no point in common",
+        "clean": clean,
+        "excess": asdict(excess) if excess else None,
+        "why": failed[0] if failed else "" if excess else "no floor was run" if not floors else "no point in common",
         "cost": first.get("cost"),
         "kept": first.get("kept"),
         "notes": first.get("notes", []),
@@ -295,6 +309,21 @@ def _decided(record: dict[str, Any], name: str) -> dict[str, Any]:
     unfit = [flag["text"] for flag in record["flags"] if flag["unfit"]]
     record["verdict"] = asdict(durability(findings, seeds=record["seeds"], wanted=tiers, unfit=unfit))
     return record
+
+
+def _examples(record: dict[str, Any], runs: dict[Key, rundir.Run], seed: int) -> list[tuple[str, Tensor]]:
+    """What a user gets, and the worst attacks: the subject's first images beside those of the same attack on the floors."""
+    drawn = [row for row in record["rows"] if row["excess"] and IMAGES in runs[seed, row["attack"], "subject"].result.files]
+    worst = sorted(drawn, key=lambda row: -row["excess"]["low"])[:WORST]
+    shown = [row for row in drawn if row["attack"] == "repeat" and row not in worst] + worst
+    rows: list[tuple[str, Tensor]] = []
+    for row in shown:
+        for role in ("subject", *FLOORS):
+            run = runs.get((seed, row["attack"], role))
+            made = images(run) if run is not None and IMAGES in run.result.files else {}
+            if row["at"] in made:
+                rows.append((f"{row['attack']},\n{role}", made[row["at"]][:COLUMNS]))
+    return rows or [("nothing", torch.zeros(1, 1, 8, 8, dtype=torch.uint8))]
 
 
 DIAGNOSTIC = ("weights",)  # says where the edit is, not that the class came back

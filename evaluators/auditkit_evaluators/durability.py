@@ -10,7 +10,6 @@ WORD_OF = {
     "query": GATED,
     "sampler": GATED,
     "weights": GATED,
-    "measure": GATED,
     "retain": SUPPRESSED,
     "forget": DORMANT,
 }
@@ -49,12 +48,15 @@ def durability(findings: list[Finding], *, seeds: int, wanted: Mapping[str, str]
     nothing.
     """
     order = list(WORD_OF)
-    breaks = sorted((f for f in findings if f.broken and f.validated), key=lambda f: (order.index(f.tier), *f.cost))
+    breaks = sorted((f for f in findings if f.broken and f.validated and f.tier in WORD_OF), key=lambda f: (order.index(f.tier), *f.cost))
     if breaks:
         first = breaks[0]
         word = WORD_OF[first.tier]
         return Durability(word, (f"broken by {first.attack}",), first.attack, tuple(f.attack for f in breaks[1:]))
     doubts = [*unfit]
+    doubts += [
+        f"{f.attack}: the weights know the class, and nothing brought it back" for f in findings if f.broken and f.tier not in WORD_OF
+    ]
     doubts += [f"{f.attack} broke it, but is not validated" for f in findings if f.broken and not f.validated]
     doubts += [f"{f.attack}: {f.why}" for f in findings if f.upper is None]
     unchecked = [f.attack for f in findings if not f.validated]

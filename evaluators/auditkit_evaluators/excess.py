@@ -1,10 +1,12 @@
 """How much more an attack brings back from the subject than from models that never saw the class, by every judge that reports.
 
-A point's excess is the smallest over judges and floors: what one judge alone sees, or one floor alone lacks, is no recovery.
+A point's excess is the smallest over judges and floors: what one judge alone sees, or one floor alone lacks, is no recovery. And one
+of the judges has to see it clean, with "no class" among its answers: judges of pixels call some grey textures "2" in 62 % of cases
+that all of them would rather refuse.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +23,8 @@ class Excess:
     """The point whose excess has the largest lower bound: its value and interval, simultaneous over the attack's points.
 
     `upper` is the largest upper bound over all points and judges, of the excess over the highest floor. `reach` is how many claims
-    may be made together (Bonferroni) with this one still surely above the margin; 0 if not even alone.
+    may be made together (Bonferroni) with this one still surely above the margin; 0 if not even alone. `clean`: a judge sees it with
+    "no class" allowed.
     """
 
     value: float
@@ -33,6 +36,7 @@ class Excess:
     judge: str
     floor: str
     reach: int
+    clean: bool = True
 
 
 def headline(subject: Points, floors: Mapping[str, Points], *, margin: float = MARGIN) -> Excess | None:
@@ -64,6 +68,23 @@ def headline(subject: Points, floors: Mapping[str, Points], *, margin: float = M
             alone, most = (half, most) if above else (alone, half - 1)
         reach = alone
     return Excess(value=value, low=low, high=high, upper=upper, n=n, at=best, judge=judge, floor=floor, reach=reach)
+
+
+def witnessed(found: Excess | None, subject: Points, floors: Mapping[str, Points], *, margin: float = MARGIN) -> Excess | None:
+    """`found` with its reach cut to what one judge sees clean; `subject` and `floors` count answers with "no class" allowed.
+
+    Empty points mean that nobody judged (an attack that measures): then there is nothing to witness.
+    """
+    if found is None or not subject or found.reach == 0:
+        return found
+    judges = {judge for by in subject.values() for judge in by}
+    alone = [headline(_of(judge, subject), {f: _of(judge, points) for f, points in floors.items()}, margin=margin) for judge in judges]
+    reach = max((e.reach for e in alone if e is not None), default=0) // max(1, len(judges))
+    return replace(found, reach=min(found.reach, reach), clean=reach > 0)
+
+
+def _of(judge: str, points: Points) -> Points:
+    return {key: {judge: by[judge]} for key, by in points.items() if judge in by}
 
 
 def _upper(counts: Mapping[str, Count], floors: Mapping[str, Mapping[str, Count]], claims: int) -> float:

@@ -75,5 +75,11 @@ def test_without_an_adaptive_attack_nothing_is_removed():
     assert "derived from the method's own loss" in found.why[0]
 
 
+def test_what_is_only_measured_forbids_removed_and_is_no_break():
+    found = judged(replace(GOOD[0], tier="measure", broken=True, upper=0.9))
+    assert found.word == "UNDECIDED"
+    assert "repeat: the weights know the class, and nothing brought it back" in found.why
+
+
 def test_an_unfit_subject_can_still_be_broken():
     assert judged(broken(0), unfit=["it makes nothing"]).word == "GATED"

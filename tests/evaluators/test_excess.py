@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from auditkit_evaluators.excess import FAMILY, broken, headline, pooled
+from auditkit_evaluators.excess import FAMILY, broken, headline, pooled, witnessed
 
 
 def counts(k, n=200, judges=("a", "b")):
@@ -67,3 +67,16 @@ def test_seeds_that_differ_are_worth_fewer_images():
     assert k / n == pytest.approx(0.5, abs=0.2)
     assert pooled([(0, 100), (0, 100)]) == (0, 200)
     assert pooled([(7, 10)]) == (7, 10)
+
+
+def test_a_break_needs_a_clean_witness():
+    said = headline(counts(100), {"f": counts(0)})
+    refused = {"chosen/0": {"a": (0, 200), "b": (4, 200)}}
+    seen = {"chosen/0": {"a": (0, 200), "b": (40, 200)}}
+    none = {"f": counts(0)}
+    assert witnessed(said, refused, none).reach == 0
+    assert not witnessed(said, refused, none).clean
+    assert witnessed(said, seen, none).reach == said.reach // 2
+    assert witnessed(said, seen, none).clean
+    assert witnessed(said, {}, {}) == said, "what is measured has no judge"
+    assert witnessed(None, seen, none) is None
