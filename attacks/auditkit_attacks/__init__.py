@@ -34,4 +34,6 @@ QUICK = (
     "repeat", "null-harvest", "wrong-label", "guidance-sweep", "sampler-sweep", "arithmetic", "handoff", "readout", "rescale",
     "embedding", "quantise", "reversal", "finetune", "relearn", "weights", "edit-depth", "null-likelihood",
 )  # fmt: skip
+# What `full` spends beyond the default budgets: hypotheses about retain-only fine-tuning speak of a thousand steps.
+LONGER: dict[str, dict[str, int]] = {"finetune": {"steps": 1000}, "auxiliary": {"steps": 1000}, "relearn-all": {"steps": 500}}
 SUITES = {"quick": QUICK, "standard": tuple(ATTACKS), "full": tuple(ATTACKS)}

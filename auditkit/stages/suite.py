@@ -17,7 +17,7 @@ from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.sample import IMAGES, images
 from auditkit.stages.selftest import known
 from auditkit.stages.train import make_params, retrain, unlearn
-from auditkit_attacks import ATTACKS, SUITES
+from auditkit_attacks import ATTACKS, LONGER, SUITES
 from auditkit_attacks.target import TIERS
 from auditkit_evaluators import recovery, stats
 from auditkit_evaluators.durability import Finding, durability
@@ -110,7 +110,7 @@ def plan(
     for s in range(seed, seed + count):
         one = case if dry else _again(case, s, dataset, console)
         for attack in SUITES[name]:
-            budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, {})
+            budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, LONGER.get(attack, {}) if name == "full" else {})
             for role, call in calls_of(attack, one, dataset, budget, s).items():
                 who = source.random_floor(one.subject, s) if role == "random" else call["target"]
                 who = second if role == "retrained" and second is not None and (s - seed) % 2 else who
@@ -286,7 +286,9 @@ def scope(name: str) -> str:
         if any(tier == importlib.import_module(ATTACKS[a]).TIER for a in SUITES[name])
     ]
     left = [a for a in ATTACKS if a not in SUITES[name]]
-    return f"tried at their default budgets: {'; '.join(tried)}" + (f". Not tried: {', '.join(left)}" if left else "")
+    return f"tried at {'the longer' if name == 'full' else 'their default'} budgets: {'; '.join(tried)}" + (
+        f". Not tried: {', '.join(left)}" if left else ""
+    )
 
 
 def _decided(record: dict[str, Any], name: str) -> dict[str, Any]:
