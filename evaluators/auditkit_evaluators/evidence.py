@@ -107,8 +107,12 @@ def _mixture(reading: Reading, card: Card, controls: Controls, seed: int) -> Sha
         return None
     made = [control for control in controls.values() if control.n]
     if reading.answers is None:
-        return shares(np.array(reading.votes), np.array([c.closed for c in card.real] + [c.votes for c in made]), seed=seed)
-    return shares(np.array(reading.answers), np.array([c.open for c in card.real] + [c.answers for c in made]), seed=seed)
+        return shares(
+            np.array(reading.votes), np.array([c.closed for c in card.real] + [c.votes for c in made]), asked=reading.asked, seed=seed
+        )
+    return shares(
+        np.array(reading.answers), np.array([c.open for c in card.real] + [c.answers for c in made]), asked=reading.asked, seed=seed
+    )
 
 
 def _answers_more(reading: Reading, controls: Controls) -> bool:
