@@ -34,7 +34,7 @@ SMOOTHING = 0.01
 SIDE = 8
 PIXELS = "pixels"  # the feature space of the classic judges
 OWN_FEATURES = ("convolution", "patches")  # families with a feature space for each judge
-PHOTOGRAPHS = ("patches",)  # on 8 x 8 pixels a piece is nearly the whole image, and six other families are able
+PHOTOGRAPHS = ("patches",)  # on 8 x 8 pixels a piece is nearly the whole image, and the other families are able
 SVC_IMAGES = 4000  # fitting an SVC is quadratic in the images: 12,000 would take minutes
 
 
