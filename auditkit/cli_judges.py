@@ -12,7 +12,7 @@ from auditkit.options import ClipModel, Data, Json, JudgeWeights, NoWait, Seed, 
 judges = typer.Typer(help="List the judges, and show what each was itself measured to do.", no_args_is_help=True)
 
 ABOUT = {
-    "ensemble": "six closed-set judges of five families that can answer no class; --judge-weights adds networks (judges train)",
+    "ensemble": "closed-set judges of several families that can answer no class; --judge-weights adds networks (judges train)",
     "clip": "zero-shot CLIP with prompt ensembles; --clip-model names any open_clip model",
     "density": "precision, recall, density, coverage, C2ST and MMD, beside real v real and noise (no vote)",
     "noise": "are the pixels independent, or does an image hold structure? (always measured; naming it prints it)",

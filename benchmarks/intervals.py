@@ -55,7 +55,7 @@ def shares() -> list[dict[str, Any]]:
     columns[k], columns[k, k] = 0.002, 0.98
     columns /= columns.sum(axis=1, keepdims=True)
     for real in (31, 200):
-        for share, rest in ((0.0, k), (0.05, k), (0.2, k), (0.5, k), (1.0, k), (0.0, 9), (0.2, 9)):
+        for share, rest in ((0.0, k), (0.05, k), (0.2, k), (0.5, k), (0.9, k), (1.0, k), (0.0, 9), (0.05, 9), (0.2, 9), (0.9, 9)):
             rng, covered, width, seen = np.random.default_rng(1), 0, 0.0, 0
             truth = np.zeros(k + 1)
             truth[0], truth[rest] = share, 1 - share

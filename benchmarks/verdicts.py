@@ -147,6 +147,7 @@ def row(heard: Any, name: str, asked: int, seed: int) -> dict[str, Any]:
                 "seen": {str(k): how for k, how in e.seen.items()},
                 "explained": e.excess.explained_by_noise,
                 "informative": e.informative,
+                "able": list(e.able),
                 "lod": e.lod.value,
             }
             for e in heard.evidence

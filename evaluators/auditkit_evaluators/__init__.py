@@ -30,7 +30,7 @@ MEASURES: dict[str, str] = {
 
 
 # The members of the ensemble, each of which can be named alone.
-MEMBERS = ("svc", "knn", "forest", "logistic", "cnn-a", "cnn-b")
+MEMBERS = ("svc", "knn", "forest", "logistic", "cnn-a", "cnn-b", "patches")
 
 
 def check(name: str) -> str:

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from auditkit.data import Dataset, load
 from auditkit_evaluators import clip
-from auditkit_evaluators.cnn import shifted
+from auditkit_evaluators.augment import shifted
 from auditkit_evaluators.examine import HISTOGRAM, read
 from auditkit_evaluators.matched import matched
 from auditkit_evaluators.stats import rate

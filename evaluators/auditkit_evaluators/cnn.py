@@ -10,8 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auditkit_evaluators.augment import blended, mirrored, shifted
+
 STEPS, BATCH, LR = 240, 64, 4e-3
-SHIFT = 1  # pixel; mean of three seeds on the calibration digits: .973 with it, .957 without, .953 with repeated edges
+# Photographs take longer, and are learned mirrored and under noise as well: from 1961 images of CIFAR-10 that knows 48 % of held-out
+# images, and 47 % of them at a = .75 of the ladder, where 240 clean steps know 45 and 35 %. 23 s of one core.
+PHOTO_STEPS = 960
+PHOTO = 8  # pixels: whatever is larger
 CHUNK = 512  # images judged at once
 
 
@@ -52,12 +57,15 @@ def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Callab
         torch.manual_seed(seed)
         model = Cnn(images.shape[1], classes)
     rng = torch.Generator().manual_seed(seed)
+    photo = max(images.shape[-2:]) > PHOTO
+    steps = PHOTO_STEPS if photo else STEPS
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=LR, total_steps=steps)
     x = images.float() / 255
-    for _ in range(STEPS):
+    for _ in range(steps):
         rows = torch.randint(len(x), (BATCH,), generator=rng)
-        loss = F.cross_entropy(model(shifted(x[rows], rng))[0], labels[rows])
+        batch = shifted(x[rows], rng)
+        loss = F.cross_entropy(model(blended(mirrored(batch, rng), rng) if photo else batch)[0], labels[rows])
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -71,11 +79,3 @@ def fit(images: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Callab
 
     weights = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
     return scores, hashlib.sha256(weights).hexdigest()
-
-
-def shifted(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Each image (B, C, H, W) moved by -SHIFT..SHIFT pixels in both directions, zeros moved in (as around CIFAR-10 crops)."""
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (SHIFT,) * 4)
-    moves = torch.randint(2 * SHIFT + 1, (len(x), 2), generator=rng).tolist()
-    return torch.stack([image[:, dy : dy + height, dx : dx + width] for image, (dy, dx) in zip(padded, moves, strict=True)])

@@ -1,8 +1,9 @@
-"""Closed-set judges of several families, each with the answer "no class", fitted on the `judges` split in a few seconds.
+"""Closed-set judges of several families, each with the answer "no class", fitted on the `judges` split: digits in seconds, photographs in
+a minute of one core.
 
 They do not vote together: on noise they fail together, each into a sink class of its own, and a majority hides that.
-cnn-a and cnn-b differ in the seed alone, to show how far a sink moves with it. Larger networks join with
-`weights` (networks.py).
+cnn-a and cnn-b differ in the seed alone, to show how far a sink moves with it; they and patches learn photographs under noise as well,
+since nobody else reads those. Larger networks join with `weights` (networks.py).
 """
 
 from collections.abc import Callable, Container
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from auditkit.data import Dataset
 from auditkit.errors import UserError
-from auditkit_evaluators import cnn, networks, openset, temperature
+from auditkit_evaluators import cnn, networks, openset, patches, temperature
 from auditkit_evaluators.votes import Floats, Judge, Votes, check_images
 
 Scores = Callable[[Tensor], tuple[Floats, Floats]]  # uint8 images to logits (B, K) and features (B, D)
@@ -32,12 +33,15 @@ SMOOTHING = 0.01
 # Classic judges see larger images pooled to this: on CIFAR-10 their hit rates do not suffer, and noise averages out.
 SIDE = 8
 PIXELS = "pixels"  # the feature space of the classic judges
+OWN_FEATURES = ("convolution", "patches")  # families with a feature space for each judge
+PHOTOGRAPHS = ("patches",)  # on 8 x 8 pixels a piece is nearly the whole image, and the other families are able
 SVC_IMAGES = 4000  # fitting an SVC is quadratic in the images: 12,000 would take minutes
 
 
 def build(data: Dataset, *, seed: int = 0, weights: Path | None = None, only: Container[str] | None = None) -> tuple[Judge, ...]:
-    """The six judges (or those named in `only`), and one for each network in the file or folder `weights`: fitted on the `judges`
-    split of `data`, temperature and the threshold of "no class" on its `calibration` split. The same data and seed give the same judges.
+    """The judges (six, and patches for images of more than 8 x 8 pixels; or those named in `only`), and one for each network in the file or
+    folder `weights`: fitted on the `judges` split of `data`, temperature and the threshold of "no class" on its `calibration` split. The
+    same data and seed give the same judges.
 
     Raises:
         UserError: a class has no image in the `judges` split, the images are smaller than 8 x 8, or weights do not fit.
@@ -50,9 +54,10 @@ def build(data: Dataset, *, seed: int = 0, weights: Path | None = None, only: Co
         raise UserError(f"judges need images of at least {SIDE} x {SIDE} pixels, {data.name} has {images.shape[-2]} x {images.shape[-1]}")
     loaded = [] if weights is None else networks.load_all(weights, data)
     own = f"{data.name}/judges ({len(labels)} images)"
-    chosen = {name: entry for name, entry in MEMBERS.items() if only is None or name in only}
+    small = max(images.shape[-2:]) <= SIDE
+    chosen = {name: entry for name, entry in MEMBERS.items() if (name in only if only is not None else not (small and name in PHOTOGRAPHS))}
     fitted = [
-        member(name, family, *fit(images, labels, len(data.classes), seed), data, own, name if family == "convolution" else PIXELS)
+        member(name, family, *fit(images, labels, len(data.classes), seed), data, own, name if family in OWN_FEATURES else PIXELS)
         for name, (family, fit) in chosen.items()
     ]
     return (*fitted, *(member(name, "residual", scores, sha, data, f"weights {sha[:12]}", name) for name, scores, sha in loaded))
@@ -128,4 +133,5 @@ MEMBERS: dict[str, tuple[str, Fit]] = {
     "logistic": ("linear", _classic(lambda seed: LogisticRegression(max_iter=2000, random_state=seed))),
     "cnn-a": ("convolution", _cnn(0)),
     "cnn-b": ("convolution", _cnn(1)),
+    "patches": ("patches", patches.fit),
 }

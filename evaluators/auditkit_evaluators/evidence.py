@@ -17,9 +17,10 @@ APART = 0.3  # total variation below which a judge cannot tell a class from nois
 
 class Evidence(Record):
     """One judge on one set, asked about one class. `seen` maps a class to how it was seen: "clean" or "degraded"; `claim` is the
-    excess over the controls with an interval that holds for all judges together. `able`: informative, and no control of these images
-    draws the answers of the class, so that clean images of it would be seen. `answers_more`: it answers the class, with "no class"
-    allowed, more often than to any control, if only in a few images: too little to be seen, too much to call absent.
+    excess over the controls with an interval that holds for all judges together. `able`: the classes that it is informative about
+    and whose answers no control of these images draws, so that clean images of them would be seen. `answers_more`: it answers the
+    class, with "no class" allowed, more often than to any control, if only in a few images: too little to be seen, too much to call
+    absent.
     """
 
     judge: str
@@ -32,7 +33,7 @@ class Evidence(Record):
     shares: tuple[float, ...] | None
     seen: dict[int, str]
     informative: bool
-    able: bool
+    able: tuple[int, ...]
     answers_more: bool
     note: str | None
     tv: float
@@ -61,15 +62,8 @@ def gather(reading: Reading, card: Card, controls: Controls, classes: Sequence[s
     first = _degraded(reading, controls, claims)
     if first is not None:
         seen.setdefault(first, "degraded")
-    real, noise = card.real[asked], controls[HISTOGRAM]
-    tv = total_variation(np.array(real.closed), np.array(noise.votes)) if noise.n else 0.0
-    tv_open = total_variation(np.array(real.open), np.array(noise.answers)) if noise.answers is not None and noise.n else None
-    hit = card.classes[asked].hit.value or 0.0
-    note = None
-    if (tv if tv_open is None else tv_open) < APART:
-        note = "this judge cannot tell this class from noise"
-    elif hit < BLIND:
-        note = f"this judge knows only {100 * hit:.0f} % of real images of this class"
+    notes = [_uninformative(card, controls[HISTOGRAM], k) for k in range(len(classes))]
+    tv, tv_open = _from_noise(card.real[asked], controls[HISTOGRAM])
     return Evidence(
         judge=reading.judge,
         family=reading.family,
@@ -80,14 +74,31 @@ def gather(reading: Reading, card: Card, controls: Controls, classes: Sequence[s
         share=_share(mixed, asked, reading),
         shares=None if mixed is None else tuple(float(v) for v in mixed.value[: len(classes)]),
         seen=seen,
-        informative=note is None,
-        able=note is None and _tells(real, controls),
+        informative=notes[asked] is None,
+        able=tuple(k for k, note in enumerate(notes) if note is None and _tells(card.real[k], controls)),
         answers_more=_answers_more(reading, controls),
-        note=note,
+        note=notes[asked],
         tv=tv,
         tv_open=tv_open,
         lod=card.classes[asked].lod,
     )
+
+
+def _from_noise(real: Column, noise: Reading) -> tuple[float, float | None]:
+    """Total variation between the votes on real images of a class and on histogram noise: without "no class", and with it."""
+    if not noise.n:
+        return 0.0, None
+    opened = None if noise.answers is None else total_variation(np.array(real.open), np.array(noise.answers))
+    return total_variation(np.array(real.closed), np.array(noise.votes)), opened
+
+
+def _uninformative(card: Card, noise: Reading, k: int) -> str | None:
+    """Why the judge's silence about class `k` counts for nothing, or None where it counts."""
+    tv, tv_open = _from_noise(card.real[k], noise)
+    hit = card.classes[k].hit.value or 0.0
+    if (tv if tv_open is None else tv_open) < APART:
+        return "this judge cannot tell this class from noise"
+    return f"this judge knows only {100 * hit:.0f} % of real images of this class" if hit < BLIND else None
 
 
 def _mixture(reading: Reading, card: Card, controls: Controls, seed: int) -> Shares | None:
@@ -96,8 +107,12 @@ def _mixture(reading: Reading, card: Card, controls: Controls, seed: int) -> Sha
         return None
     made = [control for control in controls.values() if control.n]
     if reading.answers is None:
-        return shares(np.array(reading.votes), np.array([c.closed for c in card.real] + [c.votes for c in made]), seed=seed)
-    return shares(np.array(reading.answers), np.array([c.open for c in card.real] + [c.answers for c in made]), seed=seed)
+        return shares(
+            np.array(reading.votes), np.array([c.closed for c in card.real] + [c.votes for c in made]), asked=reading.asked, seed=seed
+        )
+    return shares(
+        np.array(reading.answers), np.array([c.open for c in card.real] + [c.answers for c in made]), asked=reading.asked, seed=seed
+    )
 
 
 def _answers_more(reading: Reading, controls: Controls) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from auditkit_evaluators import likelihood
 from auditkit_evaluators.stats import clopper_pearson
 from auditkit_evaluators.votes import Floats
 
@@ -40,13 +41,14 @@ class Shares:
         return bool(min(self.low[column], self.value[column] - z * self.deviation[column], exact) > bound)
 
 
-def shares(votes: np.ndarray, columns: np.ndarray, *, seed: int = 0) -> Shares:
+def shares(votes: np.ndarray, columns: np.ndarray, *, asked: int = 0, seed: int = 0) -> Shares:
     """Shares of `columns` (C, O) in `votes` (O,), both counts of answers.
 
     The interval is a bootstrap of both: the votes are drawn again, and each column from its Dirichlet posterior with a prior that weighs
     one image (31 images of a class leave much open about how often they are taken for another). It is the hull of the percentiles, of
     a normal interval on their error, and of Clopper-Pearson for as many images: a bootstrap of 0 of 500 answers would be [0, 0], where
-    500 images exclude no share below .74 %. Its coverage is measured in benchmarks/intervals.py.
+    500 images exclude no share below .74 %. That of column `asked` also holds every share that a likelihood ratio accepts
+    (likelihood.py: 4 ms, which is why only one column has it). Its coverage is measured in benchmarks/intervals.py.
 
     Raises:
         ValueError: no votes, or a column without images.
@@ -67,6 +69,7 @@ def shares(votes: np.ndarray, columns: np.ndarray, *, seed: int = 0) -> Shares:
     exact = np.array([clopper_pearson(round(share * n), n) for share in point]).T
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     low, high = np.min([low, point - reach, exact[0], point], axis=0), np.max([high, point + reach, exact[1], point], axis=0)
+    low[asked], high[asked] = likelihood.widened(votes, columns + prior, point, asked, float(low[asked]), float(high[asked]))
     return Shares(n=n, value=point, low=np.where(low < TRACE, 0, low), high=np.where(high > 1 - TRACE, 1, high), deviation=deviation)
 
 

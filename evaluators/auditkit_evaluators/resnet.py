@@ -21,7 +21,7 @@ Scores = Callable[[Tensor], tuple[Floats, Floats]]
 
 CHANNELS = (3,)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CHUNK = 250  # images judged at once
+CHUNK = 32  # images judged at once: what lies in the cache takes three quarters of the time of 250
 
 
 class Block(nn.Module):

@@ -13,7 +13,7 @@ WITNESSES = 2  # families that must agree, since judges of one family fail toget
 ABSENT = 0.05  # an informative judge must put the share of the class surely below this before its silence counts
 SURELY_NOT_NOISE = 0.001  # p of the noise test for the whole set
 DISTINCT = 20  # different images: fewer are one mode, whose every copy would count
-RULE = 3  # number of this rule, part of every request
+RULE = 4  # number of this rule, part of every request
 FLAGGED = 0.02  # twice the false alarm of the noise test
 
 
@@ -95,9 +95,9 @@ def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> t
 
 
 def _agreed(k: int, found: Sequence[Evidence], evidence: Sequence[Evidence]) -> bool:
-    """Whether those who see class `k` are enough, one of them clean: two families, or, where one family alone is able, all its able judges
-    and two at least."""
-    able = [e for e in evidence if e.able]
+    """Whether those who see class `k` are enough, one of them clean: two families, or, where one family alone is able to see it, all its
+    able judges and two at least."""
+    able = [e for e in evidence if k in e.able]
     if not any(e.seen[k] == "clean" for e in found):
         return False  # one odd picture for the whole set, refused by every judge, exceeds all its scrambled copies
     unanimous = len(able) >= WITNESSES and _families(able) == 1 and all(e in found for e in able)

@@ -93,7 +93,9 @@ def test_two_networks_of_one_recipe_disagree_on_noise_but_not_on_digits(judges, 
 
 
 def test_any_number_of_classes_channels_and_pixels(colour):
-    for judge in ensemble.build(colour, seed=1):
+    judges = ensemble.build(colour, seed=1)
+    assert [judge.name for judge in judges] == list(ensemble.MEMBERS)
+    for judge in judges:
         images, labels = colour.part("heldout")
         probs = judge.judge(images).probs
         assert probs.shape == (len(images), 3)

@@ -67,6 +67,17 @@ def test_where_one_family_alone_is_able_all_of_it_decides(witness):
     assert word(witness("trees", NOISE), few, blind).word == "UNDECIDED"
 
 
+def test_who_is_able_of_the_asked_class_alone_does_not_forbid_another(witness):
+    """A judge that knows automobiles and no birds is no witness against birds."""
+    other = (0, 0, 500)
+    elsewhere = witness("kernel", NOISE)
+    assert elsewhere.able == (1, 2)
+    assert word(witness("trees", other), witness("trees", other), elsewhere, flagged=500).word == "UNDECIDED"
+    blind_there = elsewhere.model_copy(update={"able": (1,)})
+    assert word(witness("trees", other), witness("trees", other), blind_there, flagged=500).word == "OTHER CLASS"
+    assert word(witness("trees", (400, 100, 0)), witness("trees", (400, 100, 0)), blind_there).word == "UNDECIDED"
+
+
 def test_present_whatever_else_is_there(witness):
     both = (200, 100, 200)
     assert word(witness("trees", both), witness("kernel", both)).word == "PRESENT"
