@@ -6,8 +6,12 @@ be broken.
 """
 
 import importlib
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save_file
 
 from auditkit import data, rundir, training
 from auditkit.errors import UserError, choose
@@ -15,6 +19,7 @@ from auditkit.stages import source
 from auditkit.stages.attack import Case, calls_of, cell, found
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.reporting import Seen, over, points, reporters
+from auditkit.stages.scan import scan
 from auditkit.stages.train import make_params
 from auditkit_attacks import ATTACKS, plants
 from auditkit_attacks.expected import EXPECTED
@@ -60,7 +65,7 @@ def selftest(
         method="all" if set(attacks) == set(ATTACKS) else "some",
         role="index",
         seed=seeds,
-        params={"version": 2, "attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
+        params={"version": 3, "attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
         parents={"/".join(map(str, key)): run.digest for key, run in runs.items()},
         data=dataset.sha256,
     )
@@ -76,7 +81,8 @@ def selftest(
                     rows.append(
                         {"seed": seed, "class": asked, "attack": attack, "plant": key, **_row(seen[key], seen["clean"], attack, key)}
                     )
-        run.write_json(SELFTEST, {"rows": rows, "validated": validated(rows, attacks), "judges": about, "seeds": seeds})
+            rows.append({"seed": seed, "class": asked, "attack": "scan", "plant": "ema-residue", **_scanned(base, asked, dataset, seed)})
+        run.write_json(SELFTEST, {"rows": rows, "validated": validated(rows, (*attacks, "scan")), "judges": about, "seeds": seeds})
         return {}
 
     return compute(request, work, console)
@@ -90,6 +96,20 @@ def _call(attack: str, who: source.Source, base: source.Source, asked: int, data
 
     declared = {"method": "safemax", "params": asdict(safemax.Params())}
     return {**call, "target": who, "declared": declared if call["declared"] is not None or attack == "reversal" else None}
+
+
+def _scanned(base: source.Source, asked: int, dataset: data.Dataset, seed: int) -> dict[str, Any]:
+    """`scan` on a checkpoint whose raw weights never saw the class and whose average is still the original."""
+    clean = source.bundled(dataset.name, without=asked)
+    assert clean is not None
+    sets = {"weights": clean.load().net.state_dict(), "average": base.load().net.state_dict()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.safetensors"
+        save_file({f"{name}/{key}": t.cpu().contiguous() for name, state in sets.items() for key, t in state.items()}, path)
+        still = scan(str(path), (asked,), original=str(base.folder), data_name=dataset.spec, seed=seed)["still"]
+    named = [name.split(": ")[1] for name in still]
+    right = "average/" in named and "weights/" not in named
+    return {"kind": "MUST", "why": "the average is the original", "broken": right, "excess": None}
 
 
 def _row(on_plant: Seen, on_clean: Seen, attack: str, plant: str) -> dict[str, Any]:
@@ -110,7 +130,7 @@ def known() -> dict[str, bool]:
     runs = [
         run
         for run in rundir.finished("selftest-")
-        if (run.request.params["plants"], run.request.params.get("version")) == (plants.VERSION, 2)
+        if (run.request.params["plants"], run.request.params.get("version")) == (plants.VERSION, 3)
     ]
     says: dict[str, bool] = {}
     for run in sorted(runs, key=lambda r: r.result.finished):

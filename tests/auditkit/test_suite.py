@@ -142,14 +142,14 @@ def test_the_selftest_finds_the_plant_and_the_clean_control_finds_nothing(mini):
     assert rows["late-gate"]["broken"]
     assert rows["again"]["kind"] == "CLEAN"
     assert not rows["again"]["broken"]
-    assert record["validated"] == {"readout": True}
+    assert record["validated"] == {"readout": True, "scan": True}
 
 
 def test_an_attack_that_misses_its_plant_is_not_validated(mini, monkeypatch):
     monkeypatch.setattr(plants, "VERSION", 1000)
     monkeypatch.setitem(plants.PLANTS, "late-gate", lambda model, label, images, seed: models.random_like(model, seed=9))
     record = stages.selftest(("readout",)).read_json("selftest.json")
-    assert record["validated"] == {"readout": False}
+    assert record["validated"]["readout"] is False
 
 
 def test_what_a_selftest_says_is_remembered(folder, monkeypatch):
