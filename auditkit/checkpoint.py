@@ -4,17 +4,19 @@ Safetensors, or PyTorch's own format with `weights_only=True`: tensors and plain
 """
 
 import pickle
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from auditkit import files
 from auditkit.errors import UserError
 
+MOST_BYTES, DEEPEST = 64 * 10**9, 16
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -37,20 +39,30 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(files.check_safetensors(path)))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path) and sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()) > MOST_BYTES:
+            raise UserError(f"{path} unpacks to more than {MOST_BYTES / 1e9:.0f} GB and is not opened")
+        return dict(_flat(torch.load(path, map_location="cpu", weights_only=True)))
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than tensors and is not opened: convert it to safetensors where you trust it") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
-    return dict(_flat("", content))
+    except UserError:
+        raise
+    except Exception as error:  # a foreign file can fail in any way, and none of them is a bug of ours
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
 
 
-def _flat(prefix: str, content: Any) -> list[tuple[str, Tensor]]:
-    """(name, tensor) of everything in nested dictionaries and lists."""
-    if isinstance(content, Tensor):
-        return [(prefix, content)]
-    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list | tuple) else ()
-    return [pair for key, value in items for pair in _flat(f"{prefix}.{key}" if prefix else str(key), value)]
+def _flat(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of everything in nested dictionaries and lists, to a depth of 16. A tensor that repeats its storage is no weight."""
+    waiting: list[tuple[str, Any, int]] = [("", content, 0)]
+    while waiting:
+        prefix, value, depth = waiting.pop(0)
+        if isinstance(value, Tensor):
+            if value.numel() * value.element_size() <= value.untyped_storage().nbytes():
+                yield prefix, value
+            continue
+        items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ())
+        if depth < DEEPEST:
+            waiting[:0] = [(f"{prefix}.{key}" if prefix else str(key), inner, depth + 1) for key, inner in items]
 
 
 def sets(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -61,8 +73,12 @@ def sets(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, dic
     first = next(iter(wanted))
     prefixes = [name.removesuffix(first) for name in tensors if name == first or name.endswith((f".{first}", f"/{first}"))]
     found = {prefix: {k: tensors[prefix + k] for k in wanted if prefix + k in tensors} for prefix in prefixes}
-    for name in [n for n in tensors if "state.0." in n]:
-        head, tail = name.split("state.0.")
-        numbered = {k: f"{head}state.{i}.{tail}" for i, k in enumerate(wanted)}
-        found[f"{head}state.*.{tail}"] = {k: tensors[n] for k, n in numbered.items() if n in tensors}
+    for name in tensors:
+        for mark in ("state.0.", "shadow_params.0"):  # torch.optim, and the averages of diffusers
+            head, found_mark, tail = name.partition(mark)
+            if found_mark:
+                word = mark.split(".")[0]
+                after = f".{tail}" if tail else ""
+                numbered = {k: f"{head}{word}.{i}{after}" for i, k in enumerate(wanted)}
+                found[f"{head}{word}.*{after}"] = {k: tensors[n] for k, n in numbered.items() if n in tensors}
     return {p: s for p, s in found.items() if len(s) == len(wanted) and all(s[k].shape == wanted[k].shape for k in wanted)}

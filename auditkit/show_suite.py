@@ -18,7 +18,7 @@ def suite(run: Run) -> None:
     tiers = [row["tier"] for row in record["rows"]]
     ends = tuple(k for k in range(len(tiers) - 1) if tiers[k] != tiers[k + 1])
     judges = ", ".join(f"{name} ({100 * j['noise']:.0f} % on noise)" for name, j in record["judges"].items())
-    seeds = f"{record['seeds']} training seed{'s' if record['seeds'] > 1 else ''}"
+    seeds = _count(record["subjects"], "trained model") + ", " + _count(record["seeds"], "attack seed")
     title = f"{terminal.plain(record['subject'])}: attack {record['suite']}, {seeds}\n"
     title += f"% of images that show class {record['class']} to both judges: {judges}"
     terminal.table(title, ["attack", *[SHORT.get(r, r) for r in roles], "excess over floors (n)"], rows, sections=ends)
@@ -45,6 +45,10 @@ def suite(run: Run) -> None:
                 terminal.say(f"- {row['attack']} against {floor}: {speed}; log-rank p {'not measured' if p is None else f'{p:.2g}'}")
     terminal.say(record["scope"])
     verdict(record)
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'s' if n > 1 else ''}"
 
 
 def verdict(record: dict[str, Any]) -> None:
@@ -125,6 +129,8 @@ def scan(record: dict[str, Any]) -> None:
         rows.append((terminal.plain(row["weights"]), f"{text}{' *' if row['still'] else ''}"))
     title = f"% of {record['n']} images that show class {record['class']}, by the attacker's judge\n"
     terminal.table(title + f"a random network: {100 * record['random']:.0f}", ["weights", "%"], rows)
+    for text in record["unread"]:
+        terminal.say(f"! not read: {text}")
     if record["still"]:
         terminal.say(f"* still makes the class: {', '.join(record['still'])}")
     else:

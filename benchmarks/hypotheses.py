@@ -86,13 +86,14 @@ def model(who: str, seed: int) -> source.Source:
 def together(name: str, who: str, seen: dict[tuple[str, str, int], Seen]) -> Seen:
     """The points of all seeds as one."""
     found = [seen[name, who, s] for s in SEEDS]
-    return Seen(pool([x.said for x in found]), pool([x.clean for x in found]))
+    digests = [model(who, s).digest for s in SEEDS]
+    return Seen(pool([x.said for x in found], digests), pool([x.clean for x in found], digests))
 
 
-def pool(found: list[Points]) -> Points:
+def pool(found: list[Points], digests: list[str]) -> Points:
     """Pooled with the design effect; of those points that every seed has."""
     keys = [key for key in found[0] if all(key in points_ for points_ in found)]
-    return {key: {judge: pooled([points_[key][judge] for points_ in found]) for judge in found[0][key]} for key in keys}
+    return {key: {judge: pooled([points_[key][judge] for points_ in found], digests) for judge in found[0][key]} for key in keys}
 
 
 def of(name: str, seen: dict[tuple[str, str, int], Seen]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from auditkit import training
-from auditkit_attacks.curve import Dropping, at_each_lr, on, recover
+from auditkit_attacks.curve import Dropping, at_each_lr, check_whole, on, recover
 from auditkit_attacks.target import SELECTION, AttackResult, Target
 from auditkit_kernels import philox
 
@@ -26,6 +26,10 @@ class Budget(Dropping):
 
     class_dropout: float = 0.1
     made: int = 40
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("made", self.made, 1)
 
 
 def run(
@@ -47,4 +51,4 @@ def run(
     shuffled = order % target.classes
     variants = at_each_lr(on(images, labels, budget, seed=seed), budget, "own labels, ")
     variants += at_each_lr(on(images, shuffled, budget, seed=seed), budget, "shuffled labels, ")
-    return recover(target, variants, budget, seed=seed, state=state, save=save, report=report)
+    return recover(target, variants, budget, seed=seed, made=len(images), state=state, save=save, report=report)

@@ -14,11 +14,18 @@ from torch import Tensor
 from auditkit import data, training
 from auditkit.errors import UserError
 from auditkit.models import Model
+from auditkit.sampling import Sampler
 from auditkit_attacks.target import SELECTION, AttackResult, Cost, Point, Target
 
 LARGEST = 10**6
 POINTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 KEPT = 12  # images of each other class by the attacked model, after the last step of the last variant
+
+
+def check_whole(name: str, value: int, least: int) -> None:
+    """Raises UserError unless least <= value <= 10^6."""
+    if not least <= value <= LARGEST:
+        raise UserError(f"--{name} must be at least {least} and at most {LARGEST:g}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +39,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "n"):
-            if not 1 <= getattr(self, name) <= LARGEST:
-                raise UserError(f"--{name} must be at least 1 and at most {LARGEST:g}, got {getattr(self, name)}")
+            check_whole(name, getattr(self, name), 1)
         if not self.lrs or not all(math.isfinite(lr) and lr > 0 for lr in self.lrs):
             raise UserError(f"--lr takes positive numbers, got {self.lrs}")
         if len({f"{lr:g}" for lr in self.lrs}) < len(self.lrs):
@@ -97,6 +103,7 @@ def recover(
     *,
     seed: int,
     given: Tensor | None = None,
+    made: int = 0,
     state: training.State | None = None,
     save: training.Save | None = None,
     report: training.Report | None = None,
@@ -104,6 +111,7 @@ def recover(
     """Trains a fresh copy in each variant; samples the class in question at each point of the curve.
 
     Raw weights, Adam, no EMA (an average with decay .9999 moves 1 % in 100 steps: every model would look resilient).
+    `given` are the class's images that it trains on, `made` how many images it sampled before.
     A checkpoint holds the samples so far and the state of the variant under way; its step counts over all of them.
     """
     if target.network is None or target.render is None:
@@ -111,7 +119,7 @@ def recover(
     render, stride = target.render, schedule.steps + 1
     done = {name: t for name, t in state.tensors.items() if name.startswith("done/")} if state else {}
     resumed_index, resumed_step = divmod(state.step, stride) if state else (0, 0)
-    trained, kept = 0, None
+    trained, kept, notes = 0, None, []
     for index, variant in enumerate(variants):
         if index < resumed_index:
             continue
@@ -137,28 +145,33 @@ def recover(
         if state is not None and index == resumed_index and resumed_step:
             fit = {name.removeprefix("fit/"): t for name, t in state.tensors.items() if name.startswith("fit/")}
             fit_state = training.State(resumed_step, fit)
-        training.fit(
-            model.net,
-            rows,
-            training.Recipe(steps=schedule.steps, lr=variant.lr, seed=seed),
-            loss=variant.loss,
-            state=fit_state,
-            save=keep,
-            report=tell,
-            at={p: partial(look, p) for p in schedule.points},
-        )
-        kept = kept_by(target, model, seed)
-    images = {f"{v.name}/{p}": done[f"done/{v.name}/{p}"] for v in variants for p in schedule.points}
-    curve = [
-        Point(setting=v.name, step=p, hits=target.score(images[f"{v.name}/{p}"]), n=schedule.n) for v in variants for p in schedule.points
-    ]
+        try:
+            training.fit(
+                model.net,
+                rows,
+                training.Recipe(steps=schedule.steps, lr=variant.lr, seed=seed),
+                loss=variant.loss,
+                state=fit_state,
+                save=keep,
+                report=tell,
+                at={p: partial(look, p) for p in schedule.points},
+            )
+            kept = kept_by(target, model, seed)
+        except FloatingPointError as error:  # what the other variants found stays, and this one's points so far
+            notes.append(f"{variant.name}: {error}")
+    named = [(v.name, p) for v in variants for p in schedule.points if f"done/{v.name}/{p}" in done]
+    if not named:
+        raise FloatingPointError(notes[0])
+    images = {f"{name}/{p}": done[f"done/{name}/{p}"] for name, p in named}
+    curve = [Point(setting=name, step=p, hits=target.score(images[f"{name}/{p}"]), n=schedule.n) for name, p in named]
+    sampled = made + len(variants) * (schedule.n * len(schedule.points) + KEPT * len(target.retained))
     cost = Cost(
         forget_images=0 if given is None else len(given),
         parameters=trained,
-        evaluations=3 * schedule.steps * schedule.batch * len(variants),  # forward 1, backward 2
-        sampled_images=schedule.n * len(variants) * len(schedule.points),
+        evaluations=3 * schedule.steps * schedule.batch * len(variants) + sampled * Sampler().passes,  # forward 1, backward 2
+        sampled_images=sampled,
     )
-    return AttackResult(curve=tuple(curve), images=images, cost=cost, kept=kept, given=given)
+    return AttackResult(curve=tuple(curve), images=images, cost=cost, notes=tuple(notes), kept=kept, given=given)
 
 
 def kept_by(target: Target, model: Model, seed: int) -> Point:

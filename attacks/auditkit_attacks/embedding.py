@@ -13,7 +13,7 @@ from torch import Tensor
 
 from auditkit_attacks.grid import Budget as Budget
 from auditkit_attacks.grid import Draw, chooses
-from auditkit_attacks.target import Target
+from auditkit_attacks.target import Target, class_table
 
 TIER = "weights"
 DIRECTIONS = 8  # random rows
@@ -24,7 +24,7 @@ def settings(target: Target) -> Mapping[str, Draw]:
     """The class under each moved row."""
     if target.network is None:
         raise ValueError("embedding needs target.network, and this target gives none")
-    return {name: _under(target, row) for name, row in rows(target.network().class_table, target).items()}
+    return {name: _under(target, row) for name, row in rows(class_table(target.network()), target).items()}
 
 
 def rows(table: Tensor, target: Target) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def _under(target: Target, row: Tensor) -> Draw:
         if target.network is None or target.render is None:
             raise ValueError("embedding needs target.network and target.render, and this target gives none")
         model = target.network()
-        model.class_table[target.asked] = row
+        class_table(model)[target.asked] = row
         return target.render(model, target.asked, n, seed)
 
     return draw

@@ -12,7 +12,7 @@ from torch import Tensor
 from auditkit import data, diffusion
 from auditkit.errors import UserError
 from auditkit.sampling import Eps
-from auditkit_attacks.target import Target
+from auditkit_attacks.target import Target, of_asked
 from auditkit_kernels import noising, philox
 
 BATCH = 512
@@ -57,6 +57,4 @@ def of_class(target: Target) -> tuple[Tensor, Tensor]:
     """The class's images in the model split (what training saw), and those that it never saw. Raises ValueError without data."""
     if target.data is None or target.eps is None:
         raise ValueError("a measuring attack needs target.data and target.eps, and this target gives none")
-    wanted = torch.tensor([target.asked])
-    (seen, labels), (unseen, others) = target.data("forget"), target.data("unseen")
-    return seen[torch.isin(labels, wanted)], unseen[torch.isin(others, wanted)]
+    return of_asked(target, *target.data("forget"))[0], of_asked(target, *target.data("unseen"))[0]

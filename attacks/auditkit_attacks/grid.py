@@ -51,14 +51,19 @@ def best_of(
     target: Target, settings: Mapping[str, Draw], budget: Budget, *, seed: int, report: training.Report | None = None
 ) -> AttackResult:
     """Tries every setting on selection seeds, takes the one with most hits (the first of equals), and draws it again on seed `seed`."""
-    before, curve = target.spent(), []
+    before, curve, notes = target.spent(), [], []
     for done, (name, draw) in enumerate(settings.items()):
-        hits = target.score(draw(budget.explore, seed + SELECTION))
-        curve.append(Point(setting=name, step=0, hits=hits, n=budget.explore))
+        try:
+            hits = target.score(draw(budget.explore, seed + SELECTION))
+            curve.append(Point(setting=name, step=0, hits=hits, n=budget.explore))
+        except FloatingPointError as error:  # one setting that overflows must not hide what the others find
+            notes.append(f"{name}: not measured: {error}")
         if report:
             report(done + 1, math.nan)
+    if not curve:
+        raise FloatingPointError(notes[0])
     best = max(curve, key=lambda p: p.hits).setting
     images = settings[best](budget.n, seed)
     curve.append(Point(setting="chosen", step=0, hits=target.score(images), n=budget.n))
     cost = Cost(evaluations=target.spent() - before, sampled_images=len(settings) * budget.explore + budget.n)
-    return AttackResult(curve=tuple(curve), images={CHOSEN: images}, cost=cost, chosen=best)
+    return AttackResult(curve=tuple(curve), images={CHOSEN: images}, cost=cost, notes=tuple(notes), chosen=best)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from auditkit import training
 from auditkit.models import Model
-from auditkit_attacks.curve import Rows, Schedule, Variant, on, recover
+from auditkit_attacks.curve import Rows, Schedule, Variant, check_whole, on, recover
 from auditkit_attacks.relearn import few
-from auditkit_attacks.target import AttackResult, Target
+from auditkit_attacks.target import AttackResult, Target, class_table
 
 TIER = "forget"
 STARTS = ("f", "null", "mean")
@@ -29,6 +29,10 @@ class Budget(Schedule):
     steps: int = 200
     lrs: tuple[float, ...] = (1e-1,)
     images: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("images", self.images, 1)
 
 
 def run(
@@ -51,7 +55,7 @@ def _from(start: str, target: Target, rows: Callable[[Model], Rows]) -> Callable
     """Freezes all but the class table; rows of other labels get no gradient, and Adam leaves what has none."""
 
     def ready(model: Model) -> Rows:
-        table = model.class_table
+        table = class_table(model)
         begin: dict[str, Tensor] = {"null": table[target.null], "mean": table[target.retained].mean(0)}
         for k in target.forget:
             table[k] = begin.get(start, table[k])

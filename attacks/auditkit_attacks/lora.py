@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 from auditkit import training
 from auditkit.models import Model
-from auditkit_attacks.curve import Rows, Schedule, Variant, on, recover
+from auditkit_attacks.curve import Rows, Schedule, Variant, check_whole, on, recover
 from auditkit_attacks.relearn import few
 from auditkit_attacks.target import AttackResult, Target
 
@@ -29,6 +29,10 @@ class Budget(Schedule):
 
     lrs: tuple[float, ...] = (3e-3,)
     images: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("images", self.images, 1)
 
 
 def run(

@@ -14,7 +14,7 @@ from auditkit import training
 from auditkit.results import Measure
 from auditkit_attacks.errors_of import Budget as Budget
 from auditkit_attacks.errors_of import errors, of_class
-from auditkit_attacks.target import AttackResult, Cost, Point, Target
+from auditkit_attacks.target import AttackResult, Cost, NotApplicable, Point, Target
 
 TIER = "measure"
 FALSE_POSITIVES = 0.1
@@ -34,7 +34,7 @@ def run(
     eps, before, n = target.eps, target.spent(), len(seen)
     assert eps is not None
     if len(unseen) < 1 / FALSE_POSITIVES:
-        raise ValueError(f"membership needs 10 unseen images of the class, found {len(unseen)}")
+        raise NotApplicable(f"membership needs 10 unseen images of the class, found {len(unseen)}")
     both = torch.cat([seen, unseen])
     asked = {"f": [target.asked], "null": [target.null], "retained": target.retained}
     curve, measures = [], []

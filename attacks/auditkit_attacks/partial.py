@@ -10,10 +10,11 @@ Source: partial diffusion in https://arxiv.org/abs/2409.05668; SDEdit (https://a
 import math
 from dataclasses import dataclass
 
-from auditkit import data, training
+from auditkit import data, diffusion, training
+from auditkit.errors import UserError
 from auditkit.sampling import Sampler
 from auditkit_attacks import grid
-from auditkit_attacks.target import AttackResult, Cost, Point, Target
+from auditkit_attacks.target import AttackResult, Cost, Point, Target, of_asked
 from auditkit_kernels import philox
 
 TIER = "query"
@@ -28,6 +29,11 @@ class Budget(grid.Budget):
     n: int = 100
     starts: tuple[float, ...] = (500, 600, 700, 800, 900)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.starts or not all(0 <= t < diffusion.T for t in self.starts):
+            raise UserError(f"--set starts takes timesteps from 0 to {diffusion.T - 1}, got {self.starts}")
+
 
 def run(
     target: Target,
@@ -41,7 +47,7 @@ def run(
     """Noises the attacker's pictures to each t and asks the model to go on, with the class's label and without one."""
     if target.data is None:
         raise ValueError("partial needs target.data, and this target gives none")
-    before, (pictures, _) = target.spent(), target.data("forget")
+    before, (pictures, _) = target.spent(), of_asked(target, *target.data("forget"))
     u = philox.uniform((budget.n, 1), seed=seed, stream=philox.DATA, step=2**31 + 1)[:, 0]
     x = data.to_model(pictures[(u * len(pictures)).long().clamp_(max=len(pictures) - 1)])
     found, curve = {}, []

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from auditkit import training
 from auditkit.errors import UserError
-from auditkit_attacks.curve import Dropping, at_each_lr, on, recover
-from auditkit_attacks.target import AttackResult, Target
+from auditkit_attacks.curve import Dropping, at_each_lr, check_whole, on, recover
+from auditkit_attacks.target import AttackResult, Target, of_asked
 from auditkit_kernels import philox
 
 TIER = "forget"
@@ -29,8 +29,7 @@ class Budget(Dropping):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.images < 1:
-            raise UserError(f"--images must be at least 1, got {self.images}")
+        check_whole("images", self.images, 1)
 
 
 def run(
@@ -42,17 +41,17 @@ def run(
     save: training.Save | None = None,
     report: training.Report | None = None,
 ) -> AttackResult:
-    """Fine-tunes on `budget.images` images of the forgotten classes, chosen by the seed."""
+    """Fine-tunes on `budget.images` images of the class in question, chosen by the seed."""
     images, labels = few(target, budget.images, seed)
     variants = at_each_lr(on(images, labels, budget, seed=seed), budget)
     return recover(target, variants, budget, seed=seed, given=images, state=state, save=save, report=report)
 
 
 def few(target: Target, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`count` of the attacker's images of the forgotten classes and their labels, chosen by the seed."""
+    """`count` of the attacker's images of the class in question and their labels, chosen by the seed."""
     if target.data is None:
         raise ValueError("this attack needs target.data, and this target gives none")
-    images, labels = target.data("forget")
+    images, labels = of_asked(target, *target.data("forget"))
     if len(images) < count:
         raise UserError(f"--images {count}: the model split holds only {len(images)} images of the class")
     order = philox.uniform((1, len(images)), seed=seed, stream=philox.DATA, step=2**31)[0].argsort()

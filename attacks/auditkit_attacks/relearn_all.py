@@ -8,7 +8,7 @@ Source: Hu et al. (https://arxiv.org/abs/2406.13356), https://arxiv.org/abs/2505
 from auditkit import training
 from auditkit_attacks.curve import Dropping as Budget
 from auditkit_attacks.curve import at_each_lr, on, recover
-from auditkit_attacks.target import AttackResult, Target
+from auditkit_attacks.target import AttackResult, Target, of_asked
 
 TIER = "forget"
 
@@ -22,9 +22,9 @@ def run(
     save: training.Save | None = None,
     report: training.Report | None = None,
 ) -> AttackResult:
-    """Fine-tunes on every image of the forgotten classes in the model split."""
+    """Fine-tunes on every image of the class in question in the model split."""
     if target.data is None:
         raise ValueError("relearn-all needs target.data, and this target gives none")
-    images, labels = target.data("forget")
+    images, labels = of_asked(target, *target.data("forget"))
     variants = at_each_lr(on(images, labels, budget, seed=seed), budget)
     return recover(target, variants, budget, seed=seed, given=images, state=state, save=save, report=report)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from auditkit import data, training
 from auditkit.models import Model
-from auditkit_attacks.curve import Rows, Schedule, Variant, recover
+from auditkit_attacks.curve import Rows, Schedule, Variant, check_whole, recover
 from auditkit_attacks.target import SELECTION, AttackResult, NotApplicable, Target
 
 TIER = "weights"
@@ -29,6 +29,10 @@ class Budget(Schedule):
 
     steps: int = 50
     made: int = 40
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("made", self.made, 1)
 
 
 def run(
@@ -51,7 +55,7 @@ def run(
     labels = torch.tensor(target.retained).repeat_interleave(budget.made)
     rows = _climbing(target, free, held, labels, budget, seed)
     variants = [Variant(f"lr={lr:g}", lr, rows, target.loss) for lr in budget.lrs]
-    return recover(target, variants, budget, seed=seed, state=state, save=save, report=report)
+    return recover(target, variants, budget, seed=seed, made=len(free) + len(held), state=state, save=save, report=report)
 
 
 def _climbing(target: Target, free: Tensor, held: Tensor, labels: Tensor, budget: Budget, seed: int) -> Callable[[Model], Rows]:

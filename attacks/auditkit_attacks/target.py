@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.results import Measure, Record
 from auditkit.sampling import Eps, Sampler
@@ -75,6 +76,20 @@ class Target:
 
 class NotApplicable(Exception):
     """The attack cannot be mounted on this target (no loss declared, no original): not measured, with the reason."""
+
+
+def of_asked(target: Target, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The images of the class in question alone, where several were forgotten."""
+    mine = labels == target.asked
+    return images[mine], labels[mine]
+
+
+def class_table(model: Model) -> Tensor:
+    """The live rows of the class table. Raises NotApplicable where the class embedding is no lookup."""
+    try:
+        return model.class_table
+    except UserError as error:
+        raise NotApplicable(str(error)) from error
 
 
 class Point(Record):

@@ -9,6 +9,7 @@ Sources: distance and connectivity as leading indicators, https://arxiv.org/abs/
 from dataclasses import dataclass
 
 from auditkit import training
+from auditkit.errors import UserError
 from auditkit.results import Measure
 from auditkit_attacks.quantise import rounded
 from auditkit_attacks.target import AttackResult, Cost, NotApplicable, Point, Target
@@ -22,6 +23,10 @@ class Budget:
     """Which rounding is asked about."""
 
     bits: int = 8
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 16:
+            raise UserError(f"--set bits takes 2 to 16, got {self.bits}")
 
 
 def run(

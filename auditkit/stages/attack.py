@@ -82,7 +82,9 @@ class Case:
             reasons = dict.fromkeys(("original", "gate"), "not measured: no original given (--original RUN|DIR)")
         if "retrained" not in roles:
             words = ",".join(map(str, self.classes))
-            reasons["retrained"] = f"not measured: no model retrained without class {words} (auditkit retrain --class {words})"
+            reasons["retrained"] = (
+                f"not measured: no model retrained without class {words} (auditkit retrain --class {words}), or it is the subject"
+            )
         for also in self.classes[1:]:
             reasons[f"class {also}"] = f"forgotten too, not attacked here (--class {also})"
         return reasons
@@ -192,7 +194,9 @@ def request_of(
 ) -> rundir.Request:
     """What decides a cell. What the attack does not need stays out of it, so that controls are shared across subjects."""
     wanted = needs(name)
-    extra = {"declared": declared} if "loss" in wanted else {}
+    extra: dict[str, Any] = {"declared": declared} if "loss" in wanted else {}
+    version = getattr(importlib.import_module(ATTACKS[name]), "VERSION", 1)
+    extra |= {"version": version} if version > 1 else {}
     parents = {"model": target.digest}
     if "original" in wanted and original is not None:
         parents["original"] = original.digest

@@ -104,12 +104,12 @@ def _of_a_cell(run: rundir.Run, dataset: data.Dataset, case: Case) -> list[str]:
         if len(line) > 2 and kept and line[-1]["hits"] - line[-2]["hits"] > RISING * line[-1]["n"]:
             found.append(f"{setting}: still rising after {line[-1]['step']} steps")
     if GIVEN in run.result.files and IMAGES in run.result.files:
-        last = max(images(run).items(), key=lambda item: int(item[0].split("/")[1]))[1]
-        share = copied(last, images_of_given(run), _unseen(dataset, case))
-        if share.low is not None and share.low > COPIES:
-            found.append(
-                f"{100 * (share.value or 0):.0f} % of its images lie nearer to the attacker's than to unseen ones: memorised, not recovered"
-            )
+        given, unseen, made = images_of_given(run), _unseen(dataset, case), images(run)
+        for setting in dict.fromkeys(key.rpartition("/")[0] for key in made):
+            last = max((key for key in made if key.startswith(f"{setting}/")), key=lambda key: int(key.rpartition("/")[2]))
+            share = copied(made[last], given, unseen)
+            if share.low is not None and share.low > COPIES:
+                found.append(f"{setting}: {100 * (share.value or 0):.0f} % of its images lie nearer to the attacker's than to unseen ones")
     return found
 
 

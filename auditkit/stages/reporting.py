@@ -14,15 +14,16 @@ from auditkit.stages.cell import Console
 from auditkit.stages.sample import IMAGES, images
 from auditkit_attacks.target import Point
 from auditkit_evaluators import cards
-from auditkit_evaluators.excess import Excess, Points, headline, witnessed
+from auditkit_evaluators.excess import Excess, Points, headline
 from auditkit_evaluators.votes import Judge
 
 KNOWS = 0.9  # of real held-out images of the class
+ATTACKERS = "kernel"  # the family of the attacker's own judge (aim.py)
 MEASURED = "measured"  # stands for a judge where an attack counts without one
 
 
 def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int, console: Console) -> tuple[list[Judge], dict[str, Any]]:
-    """Two judges, and what their cards say of this class and of noise.
+    """Two judges, and what their cards say of this class and of noise; none of the family by which the attacker chooses.
 
     Of those that know the class, the one that calls independent noise by it least often, and the next such one of another
     family and, where there is one, another feature space: families that read the same pixels are fooled by the same textures.
@@ -36,14 +37,17 @@ def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int,
     def on_real(judge: Judge) -> float:
         return panel.cards[judge.name].classes[asked].hit.value or 0.0
 
-    able = sorted((j for j in panel.judges if on_real(j) >= KNOWS), key=on_noise)
-    able = able or sorted(panel.judges, key=on_real, reverse=True)
+    heard = [j for j in panel.judges if j.family != ATTACKERS]
+    able = sorted((j for j in heard if on_real(j) >= KNOWS), key=on_noise)
+    able += sorted((j for j in heard if j not in able), key=on_real, reverse=True)  # where too few know the class, the best of the rest
     others = [j for j in able[1:] if j.family != able[0].family]
     second = next((j for j in others if j.space != able[0].space), next(iter(others), None))
     if second is None:
         raise UserError(f"attacks are judged by two families, and only {able[0].family} is there for {dataset.name}: give --judge-weights")
     chosen = [able[0], second]
-    about = {j.name: {"family": j.family, "real": on_real(j), "noise": on_noise(j)} for j in chosen}
+    about = {
+        j.name: {"family": j.family, "sha": j.sha, "card": cards.key(j, dataset), "real": on_real(j), "noise": on_noise(j)} for j in chosen
+    }
     return chosen, about
 
 
@@ -74,5 +78,5 @@ def points(run: rundir.Run, judges: list[Judge], asked: int) -> Seen:
 
 def over(subject: Seen, floors: Mapping[str, Seen]) -> Excess | None:
     """The excess of one attack over its floors, with one clean witness among the judges."""
-    found = headline(subject.said, {f: seen.said for f, seen in floors.items()})
-    return witnessed(found, subject.clean, {f: seen.clean for f, seen in floors.items()})
+    clean = (subject.clean, {f: seen.clean for f, seen in floors.items()}) if subject.clean else None
+    return headline(subject.said, {f: seen.said for f, seen in floors.items()}, clean=clean)

@@ -24,6 +24,8 @@ from auditkit_evaluators.excess import MARGIN
 
 STRETCHES = (2.0, 5.0)  # how far beyond an average, away from the raw weights
 BACK = (0.003, 0.01, 0.03)  # of the weights' norm, against the optimizer's last direction
+AVERAGES = ("ema", "average", "shadow", "swa")
+MOST_IMAGES = 10**6
 Weights = dict[str, Tensor]
 
 
@@ -38,6 +40,8 @@ def scan(
     console: Console = SILENT,
 ) -> dict[str, Any]:
     """Samples every set of weights in a checkpoint, folder or run, and what can be derived from them; compares with a random network."""
+    if not 1 <= n <= MOST_IMAGES:
+        raise UserError(f"-n takes 1 to {MOST_IMAGES} images, got {n}")
     dataset = data.load(data_name)
     path = _find(what)
     forget = classes or _classes_of(path)
@@ -51,16 +55,23 @@ def scan(
         return int((judge(made) == label).sum())
 
     floor, rows, names = hits(models.random_like(base, seed=source.RANDOM_SEED)), [], []
-    for file in checkpoint.find(path):
-        tensors = checkpoint.read(file)
-        names += [f"{file.name}: {name}" for name in tensors if "optimizer" in name and not torch.isfinite(tensors[name].float()).all()]
+    files_found = checkpoint.find(path)
+    for file in files_found:
+        try:
+            tensors = checkpoint.read(file)
+        except UserError as error:
+            if len(files_found) == 1:
+                raise
+            names.append(str(error))  # one file among several that cannot be read hides nothing about the others
+            console.say(str(error))
+            continue
         for name, weights in _candidates(tensors, base):
             console.say(f"{file.name}: {name}")
             rows.append(_row(f"{file.name}: {name}", weights, base, hits, floor, n))
     if not rows:
         raise UserError(f"{what} holds no set of weights of this architecture: give the model it belongs to with --original RUN|DIR")
     still = [row["weights"] for row in rows if row["still"]]
-    return {"what": what, "class": dataset.classes[label], "n": n, "random": floor / n, "rows": rows, "still": still, "broken": names}
+    return {"what": what, "class": dataset.classes[label], "n": n, "random": floor / n, "rows": rows, "still": still, "unread": names}
 
 
 def _find(what: str) -> Path:
@@ -99,9 +110,10 @@ def _candidates(tensors: Weights, base: models.Model) -> Iterator[tuple[str, Wei
         yield prefix or "weights", weights
     if not plain:
         return
-    raw = next(iter(plain.values()))
-    for prefix, weights in list(plain.items())[1:]:
-        for g in STRETCHES:
+    raw_name = next((p for p in plain if not any(word in p.lower() for word in AVERAGES)), next(iter(plain)))
+    raw = plain[raw_name]
+    for prefix, weights in plain.items():
+        for g in STRETCHES if prefix != raw_name else ():
             yield f"{prefix} stretched {g:g}", {k: raw[k] + g * (weights[k] - raw[k]) for k in raw}
     for prefix, first in moments.items():
         second = moments.get(prefix.replace("exp_avg", "exp_avg_sq")) if "exp_avg_sq" not in prefix else None

@@ -11,17 +11,17 @@ from torch import Tensor
 from auditkit import data, pictures, rundir, training
 from auditkit.errors import UserError, choose
 from auditkit.stages import flags, source
-from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_case, found
+from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_case, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.sample import IMAGES, images
 from auditkit.stages.selftest import known
 from auditkit.stages.train import make_params, retrain, unlearn
 from auditkit_attacks import ATTACKS, LONGER, SUITES
-from auditkit_attacks.target import TIERS
+from auditkit_attacks.target import CHOSEN, TIERS
 from auditkit_evaluators import recovery, stats
 from auditkit_evaluators.durability import Finding, durability
-from auditkit_evaluators.excess import MARGIN, Excess, Points, broken, pooled
+from auditkit_evaluators.excess import MARGIN, Count, Excess, Points, averaged, broken, pooled
 
 SUITE, PICTURE, GRID = "suite.json", "suite.png", "grid.png"
 COLUMNS, WORST = 16, 3
@@ -53,6 +53,7 @@ def suite(
     """Runs a suite; it has no settings but the number of training seeds (1 for quick, 5 for the others)."""
     dataset = data.load(data_name)
     made = plan(name, model, original, dataset, classes, seeds, seed, console)
+    judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)  # refused before anything is spent
     side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
     runs = {key: found(call) for key, call in made.calls.items()}
     says = known()
@@ -61,13 +62,12 @@ def suite(
         method=name,
         classes=made.case.classes,
         seed=seed,
-        params={"seeds": count_of(name, seeds), "judge_weights": judge_weights, "validated": says, "version": 3},
+        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "version": 4},
         parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
         data=dataset.sha256,
     )
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
-        judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)
         seen = {key: points(cell_run, judges, made.case.classes[0]) for key, cell_run in runs.items()}
         record = _record(name, made, runs, seen, dataset, says, count_of(name, seeds))
         record |= {"judges": about, "flags": flags.raised(record, made.case, runs, about, dataset)}
@@ -99,7 +99,8 @@ def plan(
     *,
     dry: bool = False,
 ) -> Plan:
-    """Every cell. With several training seeds, a model that auditkit unlearned is unlearned again with each (not when `dry`)."""
+    """Every cell. The first training seed is the subject itself; for the others, a model that auditkit unlearned is unlearned again
+    (not when `dry`). Random networks and attacks have a seed of their own in each."""
     choose("suite", name, SUITES)
     count = count_of(name, seeds)
     if not 1 <= count <= 100:
@@ -108,9 +109,9 @@ def plan(
     calls: dict[Key, dict[str, Any]] = {}
     second = _second_floor(case, dataset, console) if name != "quick" and not dry else None
     for s in range(seed, seed + count):
-        one = case if dry else _again(case, s, dataset, console)
+        one = case if dry or s == seed else _again(case, s - seed, dataset, console)
         for attack in SUITES[name]:
-            budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, LONGER.get(attack, {}) if name == "full" else {})
+            budget = _budget(attack, dataset, case, longer=name == "full")
             for role, call in calls_of(attack, one, dataset, budget, s).items():
                 who = source.random_floor(one.subject, s) if role == "random" else call["target"]
                 who = second if role == "retrained" and second is not None and (s - seed) % 2 else who
@@ -122,14 +123,29 @@ def plan(
     return Plan(case, calls, case.missing(case.roles(dataset)))
 
 
-def _again(case: Case, seed: int, dataset: data.Dataset, console: Console) -> Case:
-    """The same case with the subject unlearned with another training seed, where auditkit unlearned it."""
+def _budget(attack: str, dataset: data.Dataset, case: Case, *, longer: bool) -> Any:
+    """The suite's budget, with no more pictures of the class than the attacker can have."""
+    kind = importlib.import_module(ATTACKS[attack]).Budget
+    budget = make_params(kind, LONGER.get(attack, {}) if longer else {})
+    have = len(dataset.part("model", torch.tensor(case.classes[:1]))[1])
+    return replace(budget, images=have) if 0 < have < getattr(budget, "images", 0) else budget
+
+
+def _again(case: Case, ahead: int, dataset: data.Dataset, console: Console) -> Case:
+    """The same case with the subject unlearned with a training seed so far `ahead`, where auditkit unlearned it."""
     run = case.subject.run
-    if run is None or run.request.stage != "unlearn" or run.request.seed == seed or case.original is None:
+    if run is None or run.request.stage != "unlearn" or case.original is None:
         return case
-    asked = run.request
+    asked, seed = run.request, run.request.seed + ahead
     made = unlearn(
-        asked.method, asked.classes, data_name=dataset.spec, original=case.original.spec, params=asked.params, seed=seed, console=console
+        asked.method,
+        asked.classes,
+        data_name=dataset.spec,
+        original=case.original.spec,
+        params=asked.params,
+        seed=seed,
+        point=False,
+        console=console,
     )
     return replace(case, subject=source.of_run(made, "subject"))
 
@@ -138,7 +154,18 @@ def _second_floor(case: Case, dataset: data.Dataset, console: Console) -> source
     """A second model trained without the class, for every other training seed: one retrained model may be lucky."""
     if case.original is None or "retrained" not in case.roles(dataset):
         return None
-    made = retrain(case.classes, data_name=dataset.spec, original=case.original.spec, seed=SECOND, console=console)
+    first = case.roles(dataset)["retrained"].run
+    made = retrain(
+        case.classes,
+        data_name=dataset.spec,
+        original=case.original.spec,
+        params=first.request.params if first else None,
+        seed=SECOND,
+        point=False,
+        console=console,
+    )
+    if made.digest in (case.subject.digest, first.digest if first else ""):
+        return None
     return source.of_run(made, "retrained")
 
 
@@ -150,7 +177,14 @@ def _sham(case: Case, seed: int, dataset: data.Dataset, console: Console) -> sou
     other = next(k for k in [*range(case.classes[0] + 1, len(dataset.classes)), *range(case.classes[0])] if k not in case.classes)
     asked = run.request
     made = unlearn(
-        asked.method, (other,), data_name=dataset.spec, original=case.original.spec, params=asked.params, seed=seed, console=console
+        asked.method,
+        (other,),
+        data_name=dataset.spec,
+        original=case.original.spec,
+        params=asked.params,
+        seed=seed,
+        point=False,
+        console=console,
     )
     return source.of_run(made, "sham")
 
@@ -167,9 +201,13 @@ def _record(
     """Everything but flags and verdict: one row for each attack, with every role's rates and the subject's excess."""
     rows, excesses = [], {}
     for attack in SUITES[name]:
-        roles = {r: _together([seen[k] for k in seen if k[1:] == (attack, r)]) for r in {k[2] for k in runs if k[1] == attack}}
+        measures = importlib.import_module(ATTACKS[attack]).TIER == "measure"
+        keys = {r: [k for k in runs if k[1:] == (attack, r)] for r in {k[2] for k in runs if k[1] == attack}}
+        models = {r: [runs[k].request.parents["model"] for k in listed] for r, listed in keys.items()}
+        roles = {r: _together([seen[k] for k in listed], models[r], same=measures) for r, listed in keys.items()}
         curves = {k: run.read_json(CURVE) for k, run in runs.items() if k[1] == attack and k[2] == "subject"}
-        failed = [c["failed"] for c in curves.values() if c["failed"]]
+        failed = [c["failed"] for c in curves.values() if c["failed"] and not roles["subject"].said]
+        failed += [f"not measured: the {f} floor failed" for f in FLOORS if f in roles and not roles[f].said]
         counted = getattr(importlib.import_module(ATTACKS[attack]), "FLOORS", FLOORS)
         floors = {f: roles[f] for f in counted if f in roles and roles[f].said}
         excess = None if failed else over(roles["subject"], floors)
@@ -187,6 +225,7 @@ def _record(
         "classes": list(made.case.classes),
         "class": dataset.classes[made.case.classes[0]],
         "seeds": seeds,
+        "subjects": len({call["target"].digest for key, call in made.calls.items() if key[2] == "subject"}),
         "margin": MARGIN,
         "rows": rows,
         "missing": made.rest,
@@ -205,11 +244,11 @@ def _recovery(attack: str, seen: dict[Key, Seen]) -> dict[str, Any]:
         settings = {key.rpartition("/")[0] for key in found_points} if name == attack else set()
         if settings:  # of several learning rates the fastest counts
             lines.setdefault(role, []).append(max((_line(found_points, s) for s in settings), key=lambda line: sum(r for _, r in line)))
-    if "subject" not in lines or "original" not in lines:
+    untouched = [cell_seen.said.get(CHOSEN, {}) for key, cell_seen in seen.items() if key[1:] == ("repeat", "original")]
+    rates = [min(k / n for k, n in by.values()) for by in untouched if by]
+    if "subject" not in lines or not rates or sum(rates) <= 0:
         return {}
-    ceiling = sum(line[-1][1] for line in lines["original"]) / len(lines["original"])
-    if ceiling <= 0:
-        return {}
+    ceiling = sum(rates) / len(rates)
     mine = [recovery.steps_to(line, ceiling) for line in lines["subject"]]
     out: dict[str, Any] = {"steps": [[r.step, r.censored] for r in mine]}
     for floor in (f for f in FLOORS if f in lines):
@@ -233,14 +272,21 @@ def trains(attack: str) -> bool:
     return hasattr(importlib.import_module(ATTACKS[attack]).Budget, "points")
 
 
-def _together(found: list[Seen]) -> Seen:
-    return Seen(_pool([seen.said for seen in found]), _pool([seen.clean for seen in found]))
+def _together(found: list[Seen], models: list[str], *, same: bool) -> Seen:
+    """The cells that worked, as one."""
+    good = [k for k, seen in enumerate(found) if seen.said]
+    kept, named = [found[k] for k in good], [models[k] for k in good]
+    return Seen(_pool([seen.said for seen in kept], named, same=same), _pool([seen.clean for seen in kept], named, same=same))
 
 
-def _pool(found: list[Points]) -> Points:
-    """The points of several training seeds as one, each as many images as it is worth."""
-    shared = [key for key in found[0] if all(key in points for points in found)]
-    return {key: {judge: pooled([points[key][judge] for points in found]) for judge in found[0][key]} for key in shared}
+def _pool(found: list[Points], models: list[str], *, same: bool) -> Points:
+    """The points of several cells as one, each as many images as it is worth; `same`: they measured the same images."""
+    shared = [key for key in found[0] if all(key in points for points in found)] if found else []
+
+    def one(counts: list[Count]) -> Count:
+        return averaged(counts) if same else pooled(counts, models)
+
+    return {key: {judge: one([points[key][judge] for points in found]) for judge in found[0][key]} for key in shared}
 
 
 def _row(
@@ -303,13 +349,15 @@ def _decided(record: dict[str, Any], name: str) -> dict[str, Any]:
             validated=bool(row["validated"]),
             cost=(row["cost"]["forget_images"], row["cost"]["evaluations"]) if row["cost"] else (0, 0),
             why=row["why"],
+            beside_retrained="retrained" in row["rates"],
+            pictures="pictures" in needs(row["attack"]),
         )
         for row in record["rows"]
         if row["attack"] not in DIAGNOSTIC
     ]
     tiers = {a: importlib.import_module(ATTACKS[a]).TIER for a in ATTACKS if a not in DIAGNOSTIC}
     unfit = [flag["text"] for flag in record["flags"] if flag["unfit"]]
-    record["verdict"] = asdict(durability(findings, seeds=record["seeds"], wanted=tiers, unfit=unfit))
+    record["verdict"] = asdict(durability(findings, seeds=record["subjects"], wanted=tiers, unfit=unfit))
     return record
 
 

@@ -32,10 +32,12 @@ def retrain(
     original: str | None = None,
     params: dict[str, Any] | None = None,
     seed: int = 0,
+    point: bool = True,
     console: Console = SILENT,
 ) -> rundir.Run:
     """Trains the original's architecture from scratch without `classes`: the reference and the floor."""
-    return unlearn("retrain", classes, data_name=data_name, original=original, params=params, seed=seed, console=console)
+    given: dict[str, Any] = {"data_name": data_name, "original": original, "params": params, "seed": seed, "point": point}
+    return unlearn("retrain", classes, **given, console=console)
 
 
 def unlearn(
@@ -46,9 +48,11 @@ def unlearn(
     original: str | None = None,
     params: dict[str, Any] | None = None,
     seed: int = 0,
+    point: bool = True,
     console: Console = SILENT,
 ) -> rundir.Run:
-    """Unlearns `classes` from the original with a method; the run holds the model folder."""
+    """Unlearns `classes` from the original with a method; the run holds the model folder. With `point` the next commands mean this
+    model."""
     choose("method", method, METHODS)
     dataset, classes = data.load(data_name), tuple(sorted(classes))
     dataset.check_classes(classes)
@@ -68,10 +72,19 @@ def unlearn(
         parents={"original": start.digest},
         data=dataset.sha256,
     )
-    return _train(request, module, model, dataset, fitted, console)
+    return _train(request, module, model, dataset, fitted, console, point=point)
 
 
-def _train(request: rundir.Request, module: Any, start: models.Model, dataset: data.Dataset, params: Any, console: Console) -> rundir.Run:
+def _train(
+    request: rundir.Request,
+    module: Any,
+    start: models.Model,
+    dataset: data.Dataset,
+    params: Any,
+    console: Console,
+    *,
+    point: bool = True,
+) -> rundir.Run:
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         steps = getattr(params, "steps", 1)
         with console.track(f"{request.stage} {request.method}", steps) as advance:
@@ -82,6 +95,8 @@ def _train(request: rundir.Request, module: Any, start: models.Model, dataset: d
         return {"steps": steps, "parameters": model.parameters, "ema": bool(getattr(params, "ema", 0.0))}
 
     run = compute(request, work, console)
+    if not point:
+        return run
     if request.stage == "unlearn":  # not retrain: who makes a floor still wants to attack the subject
         rundir.point("latest-model", run)
     rundir.point("latest", run)

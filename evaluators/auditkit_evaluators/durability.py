@@ -13,7 +13,7 @@ WORD_OF = {
     "retain": SUPPRESSED,
     "forget": DORMANT,
 }
-SEEDS = 5  # training seeds without which nothing is called removed
+SEEDS = 5  # trained models of the subject without which nothing is called removed
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,13 @@ class Finding:
     validated: bool = False
     cost: tuple[int, int] = (0, 0)  # images of the class, network evaluations
     why: str = ""
+    beside_retrained: bool = True
+    pictures: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether a break means anything: what learns the class, or starts from pictures of it, needs a retrained floor."""
+        return self.beside_retrained or not (self.pictures or self.tier in ("retain", "forget"))
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,9 @@ def durability(findings: list[Finding], *, seeds: int, wanted: Mapping[str, str]
     nothing.
     """
     order = list(WORD_OF)
-    breaks = sorted((f for f in findings if f.broken and f.validated and f.tier in WORD_OF), key=lambda f: (order.index(f.tier), *f.cost))
+    breaks = sorted(
+        (f for f in findings if f.broken and f.validated and f.counts and f.tier in WORD_OF), key=lambda f: (order.index(f.tier), *f.cost)
+    )
     if breaks:
         first = breaks[0]
         word = WORD_OF[first.tier]
@@ -57,6 +66,7 @@ def durability(findings: list[Finding], *, seeds: int, wanted: Mapping[str, str]
     doubts += [
         f"{f.attack}: the weights know the class, and nothing brought it back" for f in findings if f.broken and f.tier not in WORD_OF
     ]
+    doubts += [f"{f.attack} exceeds a random network, and there is no retrained floor" for f in findings if f.broken and not f.counts]
     doubts += [f"{f.attack} broke it, but is not validated" for f in findings if f.broken and not f.validated]
     doubts += [f"{f.attack}: {f.why}" for f in findings if f.upper is None]
     unchecked = [f.attack for f in findings if not f.validated]
@@ -68,7 +78,7 @@ def durability(findings: list[Finding], *, seeds: int, wanted: Mapping[str, str]
     if not any(f.adaptive and f.upper is not None for f in findings):
         doubts.append("no attack derived from the method's own loss was run")
     if seeds < SEEDS:
-        doubts.append(f"{seeds} training seed{'s' if seeds > 1 else ''}, {SEEDS} are needed")
+        doubts.append(f"{seeds} trained model{'s' if seeds > 1 else ''} of the subject, {SEEDS} are needed")
     open_ = [f for f in findings if f.upper is not None and f.upper >= MARGIN]
     if open_:
         worst = max(open_, key=lambda f: f.upper or 0)

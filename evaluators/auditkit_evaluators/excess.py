@@ -6,7 +6,7 @@ that all of them would rather refuse.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,8 +23,8 @@ class Excess:
     """The point whose excess has the largest lower bound: its value and interval, simultaneous over the attack's points.
 
     `upper` is the largest upper bound over all points and judges, of the excess over the highest floor. `reach` is how many claims
-    may be made together (Bonferroni) with this one still surely above the margin; 0 if not even alone. `clean`: a judge sees it with
-    "no class" allowed.
+    may be made together (Bonferroni) with this one still surely above the margin; 0 if not even alone. `clean`: not
+    just a trace in images that every judge would rather call no class.
     """
 
     value: float
@@ -39,52 +39,62 @@ class Excess:
     clean: bool = True
 
 
-def headline(subject: Points, floors: Mapping[str, Points], *, margin: float = MARGIN) -> Excess | None:
-    """The excess of one attack, or None where subject and floors share no point."""
+def headline(
+    subject: Points,
+    floors: Mapping[str, Points],
+    *,
+    clean: tuple[Points, Mapping[str, Points]] | None = None,
+    margin: float = MARGIN,
+) -> Excess | None:
+    """The excess of one attack, or None where subject and floors share no point.
+
+    `clean` holds the same counts with "no class" allowed: where it is given, a point breaks only if at that very point one judge sees it so
+    (Bonferroni over the judges). What is measured without a judge has none.
+    """
     shared = [key for key in subject if all(key in points for points in floors.values())] if floors else []
     if not shared:
         return None
 
     def least(key: str, claims: int) -> tuple[float, float, float, int, str, str]:
         """(low, value, high, n, judge, floor) of the judge and floor with the smallest lower bound."""
-        rows = []
-        for judge, count in subject[key].items():
-            for floor, points in floors.items():
-                m = stats.difference(key, *count, *points[key][judge], comparisons=claims)
-                if m.low is not None and m.high is not None and m.value is not None:
-                    rows.append((m.low, m.value, m.high, m.n, judge, floor))
-        return min(rows)
+        return min(_rows(subject[key], {f: points[key] for f, points in floors.items()}, claims))
+
+    def sure(key: str, claims: int) -> bool:
+        """Whether both judges put the point above the margin, and one of them with "no class" allowed."""
+        if least(key, claims)[0] <= margin:
+            return False
+        if clean is None:
+            return True
+        own, theirs = clean
+        rows = _rows(own[key], {f: points[key] for f, points in theirs.items()}, claims * len(own[key]))
+        return any(min(row[0] for row in rows if row[4] == judge) > margin for judge in own[key])
 
     found = {key: least(key, len(shared)) for key in shared}
-    best = max(shared, key=lambda key: found[key][0])
+    best = max(shared, key=lambda key: (sure(key, len(shared)), found[key][0]))
     low, value, high, n, judge, floor = found[best]
-    upper = max(_upper(subject[key], {f: points[key] for f, points in floors.items()}, len(shared)) for key in shared)
     reach = 0
-    if low > margin:
-        alone, most = 1, FAMILY
-        while alone < most:  # the largest number of claims with some point still above the margin
-            half = (alone + most + 1) // 2
-            above = max(least(key, len(shared) * half)[0] for key in shared) > margin
-            alone, most = (half, most) if above else (alone, half - 1)
-        reach = alone
-    return Excess(value=value, low=low, high=high, upper=upper, n=n, at=best, judge=judge, floor=floor, reach=reach)
+    if sure(best, len(shared)):
+        reach, most = 1, FAMILY
+        while reach < most:  # the largest number of claims with some point still above the margin
+            half = (reach + most + 1) // 2
+            holds = any(sure(key, len(shared) * half) for key in shared)
+            reach, most = (half, most) if holds else (reach, half - 1)
+    upper = max(_upper(subject[key], {f: points[key] for f, points in floors.items()}, len(shared)) for key in shared)
+    seen = reach > 0 or low <= margin
+    return Excess(value=value, low=low, high=high, upper=upper, n=n, at=best, judge=judge, floor=floor, reach=reach, clean=seen)
 
 
-def witnessed(found: Excess | None, subject: Points, floors: Mapping[str, Points], *, margin: float = MARGIN) -> Excess | None:
-    """`found` with its reach cut to what one judge sees clean; `subject` and `floors` count answers with "no class" allowed.
-
-    Empty points mean that nobody judged (an attack that measures): then there is nothing to witness.
-    """
-    if found is None or not subject or found.reach == 0:
-        return found
-    judges = {judge for by in subject.values() for judge in by}
-    alone = [headline(_of(judge, subject), {f: _of(judge, points) for f, points in floors.items()}, margin=margin) for judge in judges]
-    reach = max((e.reach for e in alone if e is not None), default=0) // max(1, len(judges))
-    return replace(found, reach=min(found.reach, reach), clean=reach > 0)
-
-
-def _of(judge: str, points: Points) -> Points:
-    return {key: {judge: by[judge]} for key, by in points.items() if judge in by}
+def _rows(
+    counts: Mapping[str, Count], floors: Mapping[str, Mapping[str, Count]], claims: int
+) -> list[tuple[float, float, float, int, str, str]]:
+    """(low, value, high, n, judge, floor) of every judge against every floor."""
+    rows = []
+    for judge, count in counts.items():
+        for floor, points in floors.items():
+            m = stats.difference(judge, *count, *points[judge], comparisons=claims)
+            if m.low is not None and m.high is not None and m.value is not None:
+                rows.append((m.low, m.value, m.high, m.n, judge, floor))
+    return rows
 
 
 def _upper(counts: Mapping[str, Count], floors: Mapping[str, Mapping[str, Count]], claims: int) -> float:
@@ -106,17 +116,28 @@ def broken(found: Mapping[str, Excess]) -> set[str]:
     return claimed
 
 
-def pooled(counts: Sequence[Count]) -> Count:
-    """Several training seeds as one count of as many independent images as they are worth.
+def pooled(counts: Sequence[Count], models: Sequence[str]) -> Count:
+    """Several cells as one count of as many independent images as they are worth; `models` says which trained model each is of.
 
-    Images of one trained model are alike: where the seeds differ by more than chance, n shrinks by the ratio of the two variances
-    (the design effect of Rao and Scott, 1992, https://doi.org/10.2307/2532311).
+    Images of one trained model are alike: where models differ by more than chance, n shrinks by the ratio of the two variances (the
+    design effect of Rao and Scott, 1992, https://doi.org/10.2307/2532311). Several attacks on one model say nothing about other
+    models.
     """
-    k, n = sum(a for a, _ in counts), sum(b for _, b in counts)
+    merged: dict[str, Count] = {}
+    for (k, n), model in zip(counts, models, strict=True):
+        a, b = merged.get(model, (0, 0))
+        merged[model] = (a + k, b + n)
+    groups = list(merged.values())
+    k, n = sum(a for a, _ in groups), sum(b for _, b in groups)
     p = k / n if n else 0.0
-    if len(counts) < 2 or p in (0.0, 1.0):
+    if len(groups) < 2 or p in (0.0, 1.0):
         return k, n
-    between = sum((a - p * b) ** 2 for a, b in counts) * len(counts) / (len(counts) - 1) / n**2
+    between = sum((a - p * b) ** 2 for a, b in groups) * len(groups) / (len(groups) - 1) / n**2
     effect = max(1.0, between / (p * (1 - p) / n))
-    worth = max(len(counts), int(np.floor(n / effect)))
+    worth = max(len(groups), int(np.floor(n / effect)))
     return round(p * worth), worth
+
+
+def averaged(counts: Sequence[Count]) -> Count:
+    """Several measurements of the same images as one: the mean count, of those images."""
+    return round(sum(k for k, _ in counts) / len(counts)), counts[0][1]

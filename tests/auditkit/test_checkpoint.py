@@ -25,3 +25,12 @@ def test_numbered_optimizer_state_counts_in_the_order_of_the_parameters():
 
 def test_a_name_that_only_ends_alike_is_no_prefix():
     assert checkpoint.sets({"xconv_in.weight": torch.zeros(2, 3), "xout.bias": torch.zeros(4)}, WANTED) == {}
+
+
+def test_the_averages_of_diffusers_count_in_the_order_of_the_parameters():
+    tensors = {f"shadow_params.{i}": t + i for i, t in enumerate(WANTED.values())}
+    assert set(checkpoint.sets(tensors, WANTED)) == {"shadow_params.*"}
+
+
+def test_names_that_repeat_the_mark_break_nothing():
+    assert checkpoint.sets({"state.0.state.0.x": torch.zeros(1)}, WANTED) == {}

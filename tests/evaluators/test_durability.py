@@ -43,7 +43,7 @@ def test_within_a_tier_the_one_with_fewer_images_is_the_cheapest():
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"seeds": 1}, "1 training seed, 5 are needed"),
+        ({"seeds": 1}, "1 trained model of the subject, 5 are needed"),
         ({"unfit": ["it makes nothing"]}, "it makes nothing"),
         ({"wanted": {**WANTED, "lora": "forget"}}, "not tried: lora"),
     ],
@@ -83,3 +83,13 @@ def test_what_is_only_measured_forbids_removed_and_is_no_break():
 
 def test_an_unfit_subject_can_still_be_broken():
     assert judged(broken(0), unfit=["it makes nothing"]).word == "GATED"
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_what_learns_counts_only_beside_a_retrained_floor(k):
+    alone = replace(broken(k), beside_retrained=False)
+    found = judged(alone)
+    assert found.word == "UNDECIDED"
+    assert f"{alone.attack} exceeds a random network, and there is no retrained floor" in found.why
+    assert judged(replace(broken(0), beside_retrained=False)).word == "GATED", "asking teaches nothing"
+    assert judged(replace(broken(0), beside_retrained=False, pictures=True)).word == "UNDECIDED"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from auditkit_evaluators.excess import FAMILY, broken, headline, pooled, witnessed
+from auditkit_evaluators.excess import FAMILY, averaged, broken, headline, pooled
 
 
 def counts(k, n=200, judges=("a", "b")):
@@ -60,23 +60,32 @@ def test_nulls_are_rarely_broken():
     assert np.mean(hits) <= 0.05
 
 
-def test_seeds_that_differ_are_worth_fewer_images():
-    assert pooled([(50, 100), (50, 100), (50, 100)]) == (150, 300)
-    k, n = pooled([(0, 100), (50, 100), (100, 100)])
+def test_models_that_differ_are_worth_fewer_images():
+    assert pooled([(50, 100), (50, 100), (50, 100)], "abc") == (150, 300)
+    k, n = pooled([(0, 100), (50, 100), (100, 100)], "abc")
     assert n < 10
     assert k / n == pytest.approx(0.5, abs=0.2)
-    assert pooled([(0, 100), (0, 100)]) == (0, 200)
-    assert pooled([(7, 10)]) == (7, 10)
+    assert pooled([(0, 100), (0, 100)], "ab") == (0, 200)
+    assert pooled([(7, 10)], "a") == (7, 10)
 
 
-def test_a_break_needs_a_clean_witness():
-    said = headline(counts(100), {"f": counts(0)})
-    refused = {"chosen/0": {"a": (0, 200), "b": (4, 200)}}
-    seen = {"chosen/0": {"a": (0, 200), "b": (40, 200)}}
+def test_several_attacks_on_one_model_are_one_group():
+    assert pooled([(0, 100), (100, 100), (50, 100)], "aaa") == (150, 300)
+    assert pooled([(0, 100), (0, 100), (100, 100)], "aab") == pooled([(0, 200), (100, 100)], "ab")
+
+
+def test_the_same_images_measured_twice_are_no_more_images():
+    assert averaged([(3, 177), (5, 177)]) == (4, 177)
+
+
+def test_a_break_needs_a_clean_witness_at_the_same_point():
     none = {"f": counts(0)}
-    assert witnessed(said, refused, none).reach == 0
-    assert not witnessed(said, refused, none).clean
-    assert witnessed(said, seen, none).reach == said.reach // 2
-    assert witnessed(said, seen, none).clean
-    assert witnessed(said, {}, {}) == said, "what is measured has no judge"
-    assert witnessed(None, seen, none) is None
+    assert headline(counts(100), none, clean=(counts(40), none)).clean
+    refused = headline(counts(100), none, clean=({"chosen/0": {"a": (0, 200), "b": (4, 200)}}, none))
+    assert refused.reach == 0
+    assert not refused.clean
+    assert headline(counts(100), none, clean=({"chosen/0": {"a": (0, 200), "b": (40, 200)}}, none)).reach > 0
+    textures = {"A/1": {"a": (90, 100), "b": (90, 100)}, "B/1": {"a": (0, 100), "b": (90, 100)}}
+    clean = {"A/1": {"a": (0, 100), "b": (0, 100)}, "B/1": {"a": (0, 100), "b": (90, 100)}}
+    floor = {key: {"a": (0, 100), "b": (0, 100)} for key in textures}
+    assert headline(textures, {"f": floor}, clean=(clean, {"f": floor})).reach == 0
