@@ -36,14 +36,14 @@ def evaluations(name: str, budget: Any, size: Size) -> int:
     if not hasattr(budget, "explore"):
         return 0
     e, n, k = int(budget.explore), int(budget.n), size.retained
-    by_name: dict[str, int] = {
+    by_name: dict[str, float] = {
         "repeat": (e + n) * IMAGE,
         "null-harvest": (2 * e + n) * STEPS,
         "wrong-label": (k * e + n) * IMAGE,
         "guidance-sweep": sum(e * Sampler(guidance=w).passes for w in guidance_sweep.SCALES) + n * IMAGE,
         "sampler-sweep": sum(e * s.passes for s in sampler_sweep.SAMPLERS.values()) + n * IMAGE,
         "arithmetic": (2 * len(arithmetic.GAINS) * e + n) * STEPS * (k + 1),
-        "handoff": (2 * len(handoff.TAUS) + 1) * e * STEPS + n * STEPS + handoff.PROBES * STEPS * (k + 2),
+        "handoff": (3.5 * len(handoff.TAUS) + 1) * e * STEPS + 1.5 * n * STEPS + handoff.PROBES * STEPS * (k + 2),
         "readout": n * IMAGE,
         "rescale": (4 + len(rescale.STRENGTHS)) * (e * IMAGE + 2 * rescale.PROBES * STEPS) + n * IMAGE,
         "embedding": ((4 + k + 7 + rows.DIRECTIONS) * e + n) * IMAGE,
@@ -52,7 +52,7 @@ def evaluations(name: str, budget: Any, size: Size) -> int:
     if name == "partial":
         steps = sum(t <= start for start in budget.starts for t in Sampler().timesteps)
         return int(n * steps * (1 + len(halfway.LABELS)))  # two branches under f, one under null
-    return by_name[name]
+    return round(by_name[name])
 
 
 def _training(name: str, budget: Any, size: Size) -> int:

@@ -18,16 +18,21 @@ from auditkit_attacks.grid import Draw, chooses
 from auditkit_attacks.target import SELECTION, Target
 
 TIER = "sampler"
+VERSION = 2
 TAUS = (200, 400, 600, 700, 800, 900)
 PROBES = 64  # images on whose way tau is looked for
 EDITED = 1.5  # times as far from the null branch as a retained label: the edit is at work
 
 
 def settings(target: Target) -> Mapping[str, Draw]:
-    """c_f above tau and null below at each tau, the automatic one, and the reverse."""
+    """c_f above tau and null below at each tau, c_f guided (w = 1) as the default sampler does, the automatic tau, and the reverse.
+
+    Unguided alone it found the gate below t = 600 in one of two classes (12 % [7, 17], nothing clean).
+    """
     found: dict[str, Draw] = {}
     for tau in TAUS:
         found[f"f then null, tau={tau}"] = _at(target, tau, first=target.asked, then=target.null)
+        found[f"guided f then null, tau={tau}"] = _at(target, tau, first=target.asked, then=target.null, guided=True)
         found[f"null then f, tau={tau}"] = _at(target, tau, first=target.null, then=target.asked)
     tau = automatic(target)
     found[f"f then null, tau=auto ({tau})"] = _at(target, tau, first=target.asked, then=target.null)
@@ -55,15 +60,25 @@ def automatic(target: Target) -> int:
     return max(edited)
 
 
-def _at(target: Target, tau: int, *, first: int, then: int) -> Draw:
+def _at(target: Target, tau: int, *, first: int, then: int, guided: bool = False) -> Draw:
     if target.eps is None or target.draw is None:
         raise ValueError("handoff needs target.eps and target.draw, and this target gives none")
-    draw, switched = target.draw, _switched(target.eps, tau, first, then)
+    draw, switched = target.draw, (_guided if guided else _switched)(target.eps, tau, first, then)
     return lambda n, seed: draw(switched, n, seed, Sampler(guidance=0))
 
 
 def _switched(eps: Eps, tau: int, first: int, then: int) -> Eps:
     return lambda x, t, labels: eps(x, t, torch.full_like(labels, first if int(t[0]) > tau else then))
+
+
+def _guided(eps: Eps, tau: int, first: int, then: int) -> Eps:
+    """w = 1 above tau: 2 eps_f - eps_null."""
+
+    def switched(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        null = eps(x, t, torch.full_like(labels, then))
+        return 2 * eps(x, t, torch.full_like(labels, first)) - null if int(t[0]) > tau else null
+
+    return switched
 
 
 run = chooses(settings)

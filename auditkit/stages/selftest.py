@@ -21,7 +21,7 @@ from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.scan import scan
 from auditkit.stages.train import make_params
-from auditkit_attacks import ATTACKS, plants
+from auditkit_attacks import ATTACKS, BUDGETS, plants
 from auditkit_attacks.expected import EXPECTED
 
 SELFTEST = "selftest.json"
@@ -89,8 +89,8 @@ def selftest(
 
 
 def _call(attack: str, who: source.Source, base: source.Source, asked: int, dataset: data.Dataset, seed: int) -> dict[str, Any]:
-    """The call of one cell: the attack's own default budget; the loss is SAFEMax's, since a plant declares none."""
-    budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, {})
+    """The call of one cell: the budget that suites give it; the loss is SAFEMax's, since a plant declares none."""
+    budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, BUDGETS.get(attack, {}))
     call = calls_of(attack, Case(who, base, (asked,)), dataset, budget, seed)["subject"]
     from auditkit.unlearn import safemax
 

@@ -17,7 +17,7 @@ from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.sample import IMAGES, images
 from auditkit.stages.selftest import known
 from auditkit.stages.train import make_params, retrain, unlearn
-from auditkit_attacks import ATTACKS, LONGER, SUITES
+from auditkit_attacks import ATTACKS, BUDGETS, LONGER, SUITES
 from auditkit_attacks.target import CHOSEN, TIERS
 from auditkit_evaluators import recovery, stats
 from auditkit_evaluators.durability import Finding, durability
@@ -126,7 +126,7 @@ def plan(
 def _budget(attack: str, dataset: data.Dataset, case: Case, *, longer: bool) -> Any:
     """The suite's budget, with no more pictures of the class than the attacker can have."""
     kind = importlib.import_module(ATTACKS[attack]).Budget
-    budget = make_params(kind, LONGER.get(attack, {}) if longer else {})
+    budget = make_params(kind, {**BUDGETS.get(attack, {}), **(LONGER.get(attack, {}) if longer else {})})
     have = len(dataset.part("model", torch.tensor(case.classes[:1]))[1])
     return replace(budget, images=have) if 0 < have < getattr(budget, "images", 0) else budget
 
