@@ -13,20 +13,20 @@ from auditkit.errors import UserError, choose
 from auditkit.stages import flags, source
 from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_case, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
+from auditkit.stages.pooling import Key, recovery_of, together
 from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.sample import IMAGES, images
 from auditkit.stages.selftest import known
 from auditkit.stages.train import make_params, retrain, unlearn
 from auditkit_attacks import ATTACKS, BUDGETS, LONGER, SUITES
-from auditkit_attacks.target import CHOSEN, TIERS
-from auditkit_evaluators import recovery, stats
+from auditkit_attacks.target import TIERS
+from auditkit_evaluators import stats
 from auditkit_evaluators.durability import Finding, durability
-from auditkit_evaluators.excess import MARGIN, Count, Excess, Points, averaged, broken, pooled
+from auditkit_evaluators.excess import MARGIN, Excess, broken
 
 SUITE, PICTURE, GRID = "suite.json", "suite.png", "grid.png"
 COLUMNS, WORST = 16, 3
 SECOND = 1  # the training seed of the second retrained floor
-Key = tuple[int, str, str]  # training seed, attack, role
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _record(
         measures = importlib.import_module(ATTACKS[attack]).TIER == "measure"
         keys = {r: [k for k in runs if k[1:] == (attack, r)] for r in {k[2] for k in runs if k[1] == attack}}
         models = {r: [runs[k].request.parents["model"] for k in listed] for r, listed in keys.items()}
-        roles = {r: _together([seen[k] for k in listed], models[r], same=measures) for r, listed in keys.items()}
+        roles = {r: together([seen[k] for k in listed], models[r], same=measures) for r, listed in keys.items()}
         curves = {k: run.read_json(CURVE) for k, run in runs.items() if k[1] == attack and k[2] == "subject"}
         failed = [c["failed"] for c in curves.values() if c["failed"] and not roles["subject"].said]
         failed += [f"not measured: the {f} floor failed" for f in FLOORS if f in roles and not roles[f].said]
@@ -217,7 +217,7 @@ def _record(
     whole = broken(excesses)
     for row in rows:
         row["broken"] = row["attack"] in whole
-        row["recovery"] = _recovery(row["attack"], seen)
+        row["recovery"] = recovery_of(row["attack"], seen)
         row["seconds"] = sum(run.result.seconds for k, run in runs.items() if k[1:] == (row["attack"], "subject"))
     return {
         "suite": name,
@@ -232,61 +232,6 @@ def _record(
         "models": {key[2]: call["target"].name for key, call in made.calls.items()},
         "scope": scope(name),
     }
-
-
-def _recovery(attack: str, seen: dict[Key, Seen]) -> dict[str, Any]:
-    """Of an attack with a curve over steps: subject against each floor over the training seeds, censored (docs/attacks.md)."""
-    lines: dict[str, list[list[tuple[int, float]]]] = {}
-    if not trains(attack):
-        return {}
-    for (_, name, role), cell_seen in seen.items():
-        found_points = cell_seen.said
-        settings = {key.rpartition("/")[0] for key in found_points} if name == attack else set()
-        if settings:  # of several learning rates the fastest counts
-            lines.setdefault(role, []).append(max((_line(found_points, s) for s in settings), key=lambda line: sum(r for _, r in line)))
-    untouched = [cell_seen.said.get(CHOSEN, {}) for key, cell_seen in seen.items() if key[1:] == ("repeat", "original")]
-    rates = [min(k / n for k, n in by.values()) for by in untouched if by]
-    if "subject" not in lines or not rates or sum(rates) <= 0:
-        return {}
-    ceiling = sum(rates) / len(rates)
-    mine = [recovery.steps_to(line, ceiling) for line in lines["subject"]]
-    out: dict[str, Any] = {"steps": [[r.step, r.censored] for r in mine]}
-    for floor in (f for f in FLOORS if f in lines):
-        theirs = [recovery.steps_to(line, ceiling) for line in lines[floor]]
-        measures = {"ain": recovery.ain(mine, theirs), "logrank": recovery.compare(mine, theirs)}
-        out[floor] = {"steps": [[r.step, r.censored] for r in theirs], **{k: m.model_dump() for k, m in measures.items()}}
-        out[floor]["area"] = [sum(recovery.area(line, ceiling) for line in lines[who]) / len(lines[who]) for who in ("subject", floor)]
-    return out
-
-
-def _line(points_: Points, setting: str) -> list[tuple[int, float]]:
-    """(step, rate by the more sceptical judge) of one setting."""
-    found_here = [
-        (int(key.rpartition("/")[2]), min(k / n for k, n in by.values())) for key, by in points_.items() if key.startswith(f"{setting}/")
-    ]
-    return sorted(found_here)
-
-
-def trains(attack: str) -> bool:
-    """Whether an attack's points are training steps."""
-    return hasattr(importlib.import_module(ATTACKS[attack]).Budget, "points")
-
-
-def _together(found: list[Seen], models: list[str], *, same: bool) -> Seen:
-    """The cells that worked, as one."""
-    good = [k for k, seen in enumerate(found) if seen.said]
-    kept, named = [found[k] for k in good], [models[k] for k in good]
-    return Seen(_pool([seen.said for seen in kept], named, same=same), _pool([seen.clean for seen in kept], named, same=same))
-
-
-def _pool(found: list[Points], models: list[str], *, same: bool) -> Points:
-    """The points of several cells as one, each as many images as it is worth; `same`: they measured the same images."""
-    shared = [key for key in found[0] if all(key in points for points in found)] if found else []
-
-    def one(counts: list[Count]) -> Count:
-        return averaged(counts) if same else pooled(counts, models)
-
-    return {key: {judge: one([points[key][judge] for points in found]) for judge in found[0][key]} for key in shared}
 
 
 def _row(
