@@ -43,7 +43,7 @@ def evaluations(name: str, budget: Any, size: Size) -> int:
         "guidance-sweep": sum(e * Sampler(guidance=w).passes for w in guidance_sweep.SCALES) + n * IMAGE,
         "sampler-sweep": sum(e * s.passes for s in sampler_sweep.SAMPLERS.values()) + n * IMAGE,
         "arithmetic": (2 * len(arithmetic.GAINS) * e + n) * STEPS * (k + 1),
-        "handoff": (3.5 * len(handoff.TAUS) + 1) * e * STEPS + 1.5 * n * STEPS + handoff.PROBES * STEPS * (k + 2),
+        "handoff": (5 * len(handoff.TAUS) + 4) * e * STEPS + 1.5 * n * STEPS + handoff.PROBES * STEPS * (k + 2),
         "readout": n * IMAGE,
         "rescale": (4 + len(rescale.STRENGTHS)) * (e * IMAGE + 2 * rescale.PROBES * STEPS) + n * IMAGE,
         "embedding": ((4 + k + 7 + rows.DIRECTIONS) * e + n) * IMAGE,

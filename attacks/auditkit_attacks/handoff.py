@@ -12,31 +12,36 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from auditkit.diffusion import T
 from auditkit.sampling import Eps, Sampler
 from auditkit_attacks.grid import Budget as Budget
 from auditkit_attacks.grid import Draw, chooses
 from auditkit_attacks.target import SELECTION, Target
 
 TIER = "sampler"
-VERSION = 2
-TAUS = (200, 400, 600, 700, 800, 900)
+VERSION = 3
+TAUS = (200, 400, 600, 800)
+GUIDANCE = (0, 1, 4)  # of c_f above tau
 PROBES = 64  # images on whose way tau is looked for
 EDITED = 1.5  # times as far from the null branch as a retained label: the edit is at work
 
 
 def settings(target: Target) -> Mapping[str, Draw]:
-    """c_f above tau and null below at each tau, c_f guided (w = 1) as the default sampler does, the automatic tau, and the reverse.
+    """c_f above tau and null below, with each guidance, on the grid and at the automatic tau; and null above tau, c_f below.
 
-    Unguided alone it found the gate below t = 600 in one of two classes (12 % [7, 17], nothing clean).
+    Where the edit ends below the first step, nothing that asks c_f inside it is tried: pictures of an edited branch fool the one judge
+    that chooses (gate below t = 600: it took such a setting for 28 % of hits on class 2 and 80 % on class 1, not one of them clean; at
+    600 and w = 4, 17 to 27 % of those of four classes are).
     """
-    found: dict[str, Draw] = {}
-    for tau in TAUS:
-        found[f"f then null, tau={tau}"] = _at(target, tau, first=target.asked, then=target.null)
-        found[f"guided f then null, tau={tau}"] = _at(target, tau, first=target.asked, then=target.null, guided=True)
-        found[f"null then f, tau={tau}"] = _at(target, tau, first=target.null, then=target.asked)
-    tau = automatic(target)
-    found[f"f then null, tau=auto ({tau})"] = _at(target, tau, first=target.asked, then=target.null)
-    return found
+    found, made = automatic(target), {}
+    everywhere, nowhere = found == T - 1, found == 0
+    grid = [tau for tau in TAUS if everywhere or tau >= found]
+    for name, tau in [*((str(tau), tau) for tau in grid), (f"auto ({found})", found)]:
+        for w in GUIDANCE:
+            made[f"f then null, tau={name}, w={w}"] = _at(target, tau, _guided(target, w), _answer(target, target.null))
+    for tau in TAUS if everywhere or nowhere else ():
+        made[f"null then f, tau={tau}"] = _at(target, tau, _answer(target, target.null), _answer(target, target.asked))
+    return made
 
 
 def automatic(target: Target) -> int:
@@ -60,25 +65,27 @@ def automatic(target: Target) -> int:
     return max(edited)
 
 
-def _at(target: Target, tau: int, *, first: int, then: int, guided: bool = False) -> Draw:
-    if target.eps is None or target.draw is None:
-        raise ValueError("handoff needs target.eps and target.draw, and this target gives none")
-    draw, switched = target.draw, (_guided if guided else _switched)(target.eps, tau, first, then)
+def _at(target: Target, tau: int, above: Eps, below: Eps) -> Draw:
+    if target.draw is None:
+        raise ValueError("handoff needs target.draw, and this target gives none")
+    draw = target.draw
+
+    def switched(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return (above if int(t[0]) > tau else below)(x, t, labels)
+
     return lambda n, seed: draw(switched, n, seed, Sampler(guidance=0))
 
 
-def _switched(eps: Eps, tau: int, first: int, then: int) -> Eps:
-    return lambda x, t, labels: eps(x, t, torch.full_like(labels, first if int(t[0]) > tau else then))
+def _answer(target: Target, label: int) -> Eps:
+    if target.eps is None:
+        raise ValueError("handoff needs target.eps, and this target gives none")
+    eps = target.eps
+    return lambda x, t, labels: eps(x, t, torch.full_like(labels, label))
 
 
-def _guided(eps: Eps, tau: int, first: int, then: int) -> Eps:
-    """w = 1 above tau: 2 eps_f - eps_null."""
-
-    def switched(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        null = eps(x, t, torch.full_like(labels, then))
-        return 2 * eps(x, t, torch.full_like(labels, first)) - null if int(t[0]) > tau else null
-
-    return switched
+def _guided(target: Target, w: float) -> Eps:
+    f, null = _answer(target, target.asked), _answer(target, target.null)
+    return lambda x, t, labels: (1 + w) * f(x, t, labels) - w * null(x, t, labels) if w else f(x, t, labels)
 
 
 run = chooses(settings)
