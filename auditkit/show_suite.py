@@ -44,25 +44,25 @@ def suite(run: Run) -> None:
                 speed = f"AIN {m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}]{', ' + m['note'] if m['note'] else ''}"
                 terminal.say(f"- {row['attack']} against {floor}: {speed}; log-rank p {'not measured' if p is None else f'{p:.2g}'}")
     terminal.say(record["scope"])
-    verdict(record)
+    verdict(record, run.result.details.get("seconds", {}))
 
 
 def _count(n: int, word: str) -> str:
     return f"{n} {word}{'s' if n > 1 else ''}"
 
 
-def verdict(record: dict[str, Any]) -> None:
+def verdict(record: dict[str, Any], seconds: dict[str, float]) -> None:
     """The word, why, and what the cheapest break costs."""
     found = record["verdict"]
     terminal.say(f"{found['word']}: {'; '.join(found['why'])}")
     if found["cheapest"]:
         row = next(r for r in record["rows"] if r["attack"] == found["cheapest"])
-        terminal.say(f"cheapest break: {found['cheapest']} ({cost(row)})")
+        terminal.say(f"cheapest break: {found['cheapest']} ({cost(row, seconds)})")
     if found["also"]:
         terminal.say(f"also broken by {', '.join(found['also'])}")
 
 
-def cost(row: dict[str, Any]) -> str:
+def cost(row: dict[str, Any], seconds: dict[str, float]) -> str:
     """ "50 images of the class, 38,400 network evaluations, 4 seconds here"."""
     spent = row["cost"]
     parts = [f"{spent['forget_images']} images of the class", f"{spent['evaluations']:,} network evaluations"]
@@ -71,7 +71,7 @@ def cost(row: dict[str, Any]) -> str:
     steps = row["at"].split("/")[-1]
     if spent["parameters"] and steps.isdigit():
         parts.append(f"broken after {steps} steps")
-    return ", ".join([*parts, f"{row['seconds']:.0f} s here"])
+    return ", ".join([*parts, *([f"{seconds[row['attack']]:.0f} s here"] if row["attack"] in seconds else [])])
 
 
 def _name(row: dict[str, Any]) -> str:

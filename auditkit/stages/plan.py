@@ -14,7 +14,7 @@ from auditkit.stages.choice import Counts
 from auditkit.stages.cost import Estimate, estimate
 from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
-from auditkit.stages.suite import plan
+from auditkit.stages.lineup import lineup
 from auditkit.stages.train import find_original, make_params
 from auditkit.unlearn import METHODS
 from auditkit_attacks import ATTACKS, AUDITED
@@ -58,7 +58,7 @@ def plan_suite(
 ) -> Estimate:
     """The cost of a suite; finished cells are not subtracted. n is the smallest of any cell."""
     dataset = data.load(data_name)
-    made = plan(name, model, original, dataset, classes, seeds, 0, dry=True)
+    made = lineup(name, model, original, dataset, classes, seeds, 0, dry=True)
     size, total, images, least = size_of(dataset, made.case.classes), 0, 0, 10**9
     for (_, attack, role), call in made.calls.items():
         budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, call["params"])

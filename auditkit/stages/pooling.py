@@ -1,13 +1,14 @@
 """What several cells of one attack say together: pooled by trained model, and the steps to recover over the training seeds."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from auditkit.stages.attack import FLOORS
 from auditkit.stages.reporting import Seen
 from auditkit_attacks import ATTACKS
 from auditkit_attacks.target import CHOSEN
-from auditkit_evaluators import recovery
+from auditkit_evaluators import recovery, stats
 from auditkit_evaluators.excess import Count, Points, averaged, pooled
 
 Key = tuple[int, str, str]  # training seed, attack, role
@@ -36,6 +37,16 @@ def recovery_of(attack: str, seen: dict[Key, Seen]) -> dict[str, Any]:
         out[floor] = {"steps": [[r.step, r.censored] for r in theirs], **{k: m.model_dump() for k, m in measures.items()}}
         out[floor]["area"] = [sum(recovery.area(line, ceiling) for line in lines[who]) / len(lines[who]) for who in ("subject", floor)]
     return out
+
+
+def curves_of(roles: Mapping[str, Seen], at: str) -> dict[str, list[dict[str, Any]]]:
+    """By role the pooled rate by the more sceptical judge after each step, along the setting of the point `at`."""
+    setting, found = at.rpartition("/")[0], {}
+    for role, seen in roles.items():
+        steps = sorted(int(key.rpartition("/")[2]) for key in seen.said if key.rpartition("/")[0] == setting)
+        rates = {s: [stats.rate(f"{role}/{s}", *c, safer="lower") for c in seen.said[f"{setting}/{s}"].values()] for s in steps}
+        found[role] = [{"step": s, "rate": min(by, key=lambda m: m.value or 0).model_dump()} for s, by in rates.items()]
+    return found
 
 
 def _line(points_: Points, setting: str) -> list[tuple[int, float]]:

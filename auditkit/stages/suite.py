@@ -2,23 +2,22 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from auditkit import data, pictures, rundir, training
-from auditkit.errors import UserError, choose
-from auditkit.stages import flags, source
-from auditkit.stages.attack import CURVE, FLOORS, Case, calls_of, cell, find_case, found, needs
+from auditkit.stages import flags
+from auditkit.stages.attack import CURVE, FLOORS, cell, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.pooling import Key, recovery_of, together
+from auditkit.stages.lineup import Lineup, count_of, lineup
+from auditkit.stages.pooling import Key, curves_of, recovery_of, together, trains
 from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.sample import IMAGES, images
 from auditkit.stages.selftest import known
-from auditkit.stages.train import make_params, retrain, unlearn
-from auditkit_attacks import ATTACKS, BUDGETS, LONGER, SUITES
+from auditkit_attacks import ATTACKS, SUITES
 from auditkit_attacks.target import TIERS
 from auditkit_evaluators import stats
 from auditkit_evaluators.durability import Finding, durability
@@ -26,16 +25,6 @@ from auditkit_evaluators.excess import MARGIN, Excess, broken
 
 SUITE, PICTURE, GRID = "suite.json", "suite.png", "grid.png"
 COLUMNS, WORST = 16, 3
-SECOND = 1  # the training seed of the second retrained floor
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Every cell of a suite: (training seed, attack, role) to the arguments of `cell`; `rest` names the controls that are missing."""
-
-    case: Case
-    calls: dict[Key, dict[str, Any]]
-    rest: dict[str, str]
 
 
 def suite(
@@ -52,7 +41,7 @@ def suite(
 ) -> rundir.Run:
     """Runs a suite; it has no settings but the number of training seeds (1 for quick, 5 for the others)."""
     dataset = data.load(data_name)
-    made = plan(name, model, original, dataset, classes, seeds, seed, console)
+    made = lineup(name, model, original, dataset, classes, seeds, seed, console)
     judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)  # refused before anything is spent
     side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
     runs = {key: found(call) for key, call in made.calls.items()}
@@ -62,7 +51,7 @@ def suite(
         method=name,
         classes=made.case.classes,
         seed=seed,
-        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "version": 4},
+        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "version": 5},
         parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
         data=dataset.sha256,
     )
@@ -75,123 +64,25 @@ def suite(
         title = f"{made.case.subject.name}, class {record['class']}, {name}: {record['verdict']['word']}"
         run.write(PICTURE, pictures.bars(_bars(record), title, MARGIN))
         run.write(GRID, pictures.grid(_examples(record, runs, seed), title=title))
-        return made.case.given
+        return made.case.given | {"seconds": seconds_of(runs)}
 
     done = compute(request, work, console)
     rundir.point("latest", done)
     return done
 
 
-def count_of(name: str, seeds: int | None) -> int:
-    """The number of training seeds of a suite."""
-    return seeds if seeds is not None else 1 if name == "quick" else 5
-
-
-def plan(
-    name: str,
-    model: str | None,
-    original: str | None,
-    dataset: data.Dataset,
-    classes: tuple[int, ...] | None,
-    seeds: int | None,
-    seed: int,
-    console: Console = SILENT,
-    *,
-    dry: bool = False,
-) -> Plan:
-    """Every cell. The first training seed is the subject itself; for the others, a model that auditkit unlearned is unlearned again
-    (not when `dry`). Random networks and attacks have a seed of their own in each."""
-    choose("suite", name, SUITES)
-    count = count_of(name, seeds)
-    if not 1 <= count <= 100:
-        raise UserError(f"--seeds takes 1 to 100, got {count}")
-    case = find_case(model, original, dataset.spec, classes)
-    calls: dict[Key, dict[str, Any]] = {}
-    second = _second_floor(case, dataset, console) if name != "quick" and not dry else None
-    for s in range(seed, seed + count):
-        one = case if dry or s == seed else _again(case, s - seed, dataset, console)
-        for attack in SUITES[name]:
-            budget = _budget(attack, dataset, case, longer=name == "full")
-            for role, call in calls_of(attack, one, dataset, budget, s).items():
-                who = source.random_floor(one.subject, s) if role == "random" else call["target"]
-                who = second if role == "retrained" and second is not None and (s - seed) % 2 else who
-                calls[s, attack, role] = {**call, "target": who}
-            if name != "quick" and not dry:
-                sham = _sham(one, s, dataset, console)
-                if sham is not None:
-                    calls[s, attack, "sham"] = {**calls[s, attack, "subject"], "target": sham}
-    return Plan(case, calls, case.missing(case.roles(dataset)))
-
-
-def _budget(attack: str, dataset: data.Dataset, case: Case, *, longer: bool) -> Any:
-    """The suite's budget, with no more pictures of the class than the attacker can have."""
-    kind = importlib.import_module(ATTACKS[attack]).Budget
-    budget = make_params(kind, {**BUDGETS.get(attack, {}), **(LONGER.get(attack, {}) if longer else {})})
-    have = len(dataset.part("model", torch.tensor(case.classes[:1]))[1])
-    return replace(budget, images=have) if 0 < have < getattr(budget, "images", 0) else budget
-
-
-def _again(case: Case, ahead: int, dataset: data.Dataset, console: Console) -> Case:
-    """The same case with the subject unlearned with a training seed so far `ahead`, where auditkit unlearned it."""
-    run = case.subject.run
-    if run is None or run.request.stage != "unlearn" or case.original is None:
-        return case
-    asked, seed = run.request, run.request.seed + ahead
-    made = unlearn(
-        asked.method,
-        asked.classes,
-        data_name=dataset.spec,
-        original=case.original.spec,
-        params=asked.params,
-        seed=seed,
-        point=False,
-        console=console,
-    )
-    return replace(case, subject=source.of_run(made, "subject"))
-
-
-def _second_floor(case: Case, dataset: data.Dataset, console: Console) -> source.Source | None:
-    """A second model trained without the class, for every other training seed: one retrained model may be lucky."""
-    if case.original is None or "retrained" not in case.roles(dataset):
-        return None
-    first = case.roles(dataset)["retrained"].run
-    made = retrain(
-        case.classes,
-        data_name=dataset.spec,
-        original=case.original.spec,
-        params=first.request.params if first else None,
-        seed=SECOND,
-        point=False,
-        console=console,
-    )
-    if made.digest in (case.subject.digest, first.digest if first else ""):
-        return None
-    return source.of_run(made, "retrained")
-
-
-def _sham(case: Case, seed: int, dataset: data.Dataset, console: Console) -> source.Source | None:
-    """The subject's method applied to another class: a ceiling, since the class in question was not touched."""
-    run = case.subject.run
-    if run is None or run.request.stage != "unlearn" or case.original is None:
-        return None
-    other = next(k for k in [*range(case.classes[0] + 1, len(dataset.classes)), *range(case.classes[0])] if k not in case.classes)
-    asked = run.request
-    made = unlearn(
-        asked.method,
-        (other,),
-        data_name=dataset.spec,
-        original=case.original.spec,
-        params=asked.params,
-        seed=seed,
-        point=False,
-        console=console,
-    )
-    return source.of_run(made, "sham")
+def seconds_of(runs: dict[Key, rundir.Run]) -> dict[str, float]:
+    """How long each attack on the subject took, all its training seeds together: beside the result, since it is not part of a digest."""
+    found_seconds: dict[str, float] = {}
+    for (_, attack, role), run in runs.items():
+        if role == "subject":
+            found_seconds[attack] = found_seconds.get(attack, 0) + run.result.seconds
+    return found_seconds
 
 
 def _record(
     name: str,
-    made: Plan,
+    made: Lineup,
     runs: dict[Key, rundir.Run],
     seen: dict[Key, Seen],
     dataset: data.Dataset,
@@ -218,7 +109,6 @@ def _record(
     for row in rows:
         row["broken"] = row["attack"] in whole
         row["recovery"] = recovery_of(row["attack"], seen)
-        row["seconds"] = sum(run.result.seconds for k, run in runs.items() if k[1:] == (row["attack"], "subject"))
     return {
         "suite": name,
         "subject": made.case.subject.name,
@@ -265,6 +155,7 @@ def _row(
         "cost": first.get("cost"),
         "kept": first.get("kept"),
         "notes": first.get("notes", []),
+        "curves": curves_of(roles, at) if trains(attack) else {},
         "measures": first.get("measures", []),
     }
 

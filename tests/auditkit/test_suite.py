@@ -18,6 +18,7 @@ from auditkit.stages.selftest import known, validated
 from auditkit_attacks import ATTACKS, SUITES, grid, plants
 
 SUITE = sys.modules["auditkit.stages.suite"]  # the package holds a function of that name
+LINEUP = sys.modules["auditkit.stages.lineup"]
 MINI = ("repeat", "readout", "weights")
 
 
@@ -221,11 +222,11 @@ def test_several_seeds_unlearn_again_and_bring_a_sham_and_a_second_floor(mini, m
         assert not point
         return stages.unlearn("gate", (7,) if method == "retrain" else classes, point=False)
 
-    monkeypatch.setattr(SUITE, "unlearn", made)
-    monkeypatch.setattr(SUITE, "retrain", lambda classes, *, seed, **rest: made("retrain", classes, seed=seed, point=rest["point"]))
+    monkeypatch.setattr(LINEUP, "unlearn", made)
+    monkeypatch.setattr(LINEUP, "retrain", lambda classes, *, seed, **rest: made("retrain", classes, seed=seed, point=rest["point"]))
     stages.unlearn("gate", (2,))
     mine = rundir.pointed("latest-model").name
-    plan = SUITE.plan("standard", None, None, data.load("digits"), None, 3, 0)
+    plan = LINEUP.lineup("standard", None, None, data.load("digits"), None, 3, 0)
     assert rundir.pointed("latest-model").name == mine, "the next command means the user's model, not a control"
     assert asked == [("retrain", (2,), 1), ("gate", (3,), 0), ("gate", (2,), 1), ("gate", (3,), 1), ("gate", (2,), 2), ("gate", (3,), 2)]
     assert {key[2] for key in plan.calls} == {"subject", "original", "gate", "retrained", "random", "sham"}
@@ -246,13 +247,13 @@ def test_the_dry_run_of_a_suite_writes_nothing(mini, capsys, tmp_path, monkeypat
 def test_the_subject_is_attacked_itself_whatever_the_seeds(mini, monkeypatch):
     """A model unlearned with seed 7, attacked with seed 3, is not quietly another one."""
     run = stages.unlearn("gate", (2,), seed=7)
-    plan = SUITE.plan("quick", None, None, data.load("digits"), None, None, 3)
+    plan = LINEUP.lineup("quick", None, None, data.load("digits"), None, None, 3)
     assert {call["target"].digest for key, call in plan.calls.items() if key[2] == "subject"} == {run.digest}
 
 
 def test_a_retrained_model_is_no_floor_of_itself_and_not_dormant(mini, monkeypatch):
     monkeypatch.setitem(SUITES, "quick", ("repeat", "relearn"))
-    monkeypatch.setattr(SUITE, "_budget", lambda attack, *_, **__: small(attack))
+    monkeypatch.setattr(LINEUP, "_budget", lambda attack, *_, **__: small(attack))
     model = str(source.ZOO / "digits-without-2")
     record = stages.suite("quick", model=model, original=str(source.ZOO / "digits"), classes=(2,)).read_json("suite.json")
     assert record["verdict"]["word"] == "UNDECIDED"
