@@ -345,6 +345,7 @@ def audit(
     return show.gate(record, fail_on)
 
 
+app.command()(cli_runs.report)
 app.command()(cli_runs.verify)
 app.command()(cli_judges.schema)
 app.command()(cli_attacks.selftest)

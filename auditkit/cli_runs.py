@@ -1,11 +1,12 @@
-"""`auditkit runs list|show|rm` and `auditkit verify`."""
+"""`auditkit runs list|show|rm`, `auditkit verify` and `auditkit report`."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from auditkit.options import Json
+from auditkit.options import Json, console, finish
 
 runs = typer.Typer(help="List, show and delete runs.", no_args_is_help=True)
 
@@ -27,6 +28,28 @@ def verify(
     else:
         print(f"{found.path}  {found.digest}  {len(found.result.files)} files unchanged")
     return 0
+
+
+def report(
+    run_name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="An audit, evaluation or suite (the latest).")] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="Leave every image out.")] = False,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="Write the page there too.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One HTML page to read, send and sign: verdict and scope, attacks beside controls, images, curves, judges, digests."""
+    from auditkit.errors import UserError
+
+    if out is not None and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
+        raise UserError(f"--out takes a file in a folder that exists, got {out}")
+    shown = console()
+    from auditkit import files, stages, terminal
+
+    done = stages.report(run_name, redact=redact, console=shown)
+    page = done.file("report.html")
+    if out is not None:
+        files.write(Path(out), page.read_bytes())
+    terminal.say(f"open in a browser: {out or page} ({terminal.bytes_text(page.stat().st_size)}, no network, no script)")
+    finish(done, as_json, {"page": str(out or page)})
 
 
 @runs.command("list")

@@ -1,6 +1,8 @@
-"""The two pictures: a grid of images, one labelled row each, and recovery curves with their floors. PNG bytes, reproducible."""
+"""The pictures: a grid of images, one labelled row each; recovery curves with their floors; the excess of each attack. PNG or SVG bytes,
+reproducible."""
 
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,29 @@ COLOURS = {"subject": "#D55E00", "original": "#000000", "retrained": "#0072B2", 
 DASHES = {"subject": "-", "original": ":", "retrained": "--", "random": "--", "gate": ":"}
 
 
-def _png(figure: Any) -> bytes:
+def _saved(figure: Any, kind: str = "png") -> bytes:
+    import matplotlib
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    with matplotlib.rc_context({"svg.hashsalt": "auditkit", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}):  # text as text
+        figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
+    if kind == "png":
+        return buffer.getvalue()
+    short = re.sub(rb"<[^>]*>", lambda tag: re.sub(rb"(\.\d)\d+", rb"\1", tag[0]), buffer.getvalue())  # a tenth of a point is enough
+    return re.sub(rb"\s*\n\s*", b"\n", short)
+
+
+def strip(images: Tensor) -> bytes:
+    """A PNG of uint8 images (N, C, H, W) side by side at their own size, a white pixel between them."""
+    from PIL import Image
+
+    n, _, height, width = images.shape
+    sheet = np.full((height, n * (width + 1) - 1, 3), 255, np.uint8)
+    for k, image in enumerate(images):
+        sheet[:, k * (width + 1) : k * (width + 1) + width] = image.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(sheet if images.shape[1] == 3 else sheet[..., 0]).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
@@ -44,11 +66,11 @@ def grid(rows: list[tuple[str, Tensor]], title: str = "") -> bytes:
         spine.set_visible(False)
     if title:
         figure.text(0.1 / size[0], 1 - 0.28 / size[1], title, fontsize=10, weight="bold", parse_math=False)
-    return _png(figure)
+    return _saved(figure)
 
 
-def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title: str, ylabel: str) -> bytes:
-    """A PNG with one panel per (name, curves by role); a curve is (step, Measure) in order, its 95 % interval shaded."""
+def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title: str, ylabel: str, kind: str = "png") -> bytes:
+    """A picture (png or svg) with one panel per (name, curves by role); a curve is (step, Measure) in order, its 95 % interval shaded."""
     from matplotlib.figure import Figure
 
     columns = min(2, len(panels))
@@ -78,7 +100,7 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
         axes.minorticks_off()
         axes.set_ylim(-3, 103)
         axes.set_title(name, fontsize=10)
-        axes.set_xlim(-0.1, 1.25 * max(ticks))
+        axes.set_xlim(-0.1 if 0 in ticks else 0.8 * min(ticks), 1.25 * max(ticks))
         if index >= len(panels) - columns:
             axes.set_xlabel("fine-tuning steps", fontsize=9)
         axes.grid(alpha=0.25)
@@ -88,11 +110,11 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
             axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.55))
     figure.suptitle(title, fontsize=11, weight="bold")
     figure.tight_layout()
-    return _png(figure)
+    return _saved(figure, kind)
 
 
-def bars(rows: list[tuple[str, float | None, float | None, float | None]], title: str, margin: float) -> bytes:
-    """A PNG of one dot with its interval for each attack: (name, excess, low, high) as shares; None was not measured."""
+def bars(rows: list[tuple[str, float | None, float | None, float | None]], title: str, margin: float, kind: str = "png") -> bytes:
+    """A picture (png or svg) of one dot with its interval for each attack: (name, excess, low, high) as shares; None was not measured."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 0.28 * len(rows) + 1.3), dpi=110)
@@ -115,4 +137,4 @@ def bars(rows: list[tuple[str, float | None, float | None, float | None]], title
     axes.grid(axis="x", alpha=0.25)
     figure.suptitle(title, fontsize=10, weight="bold")
     figure.tight_layout()
-    return _png(figure)
+    return _saved(figure, kind)

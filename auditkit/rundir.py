@@ -196,6 +196,11 @@ def finished(*stages: str) -> Iterator[Run]:
             yield run
 
 
+def by_digest() -> dict[str, Path]:
+    """The folder of every readable finished run, by its digest."""
+    return {run.digest: run.path for run in finished("")}
+
+
 def find(name: str | Path) -> Run:
     """The finished run of that name or path. Raises UserError when there is none."""
     text = str(name)

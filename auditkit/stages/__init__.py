@@ -17,6 +17,7 @@ from auditkit.stages.plan import (
     plan_suite,
     plan_unlearn,
 )
+from auditkit.stages.report import report
 from auditkit.stages.sample import sample
 from auditkit.stages.scan import scan
 from auditkit.stages.selftest import selftest
@@ -39,6 +40,7 @@ __all__ = [
     "plan_suite",
     "plan_unlearn",
     "pretrain",
+    "report",
     "retrain",
     "sample",
     "scan",

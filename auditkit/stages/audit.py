@@ -113,7 +113,7 @@ def _lines(curve: dict[str, Any]) -> dict[str, list[tuple[int, Measure]]]:
 def _grid_rows(case: Case, judged: rundir.Run) -> list[tuple[str, Tensor]]:
     """Original, unlearned, relearned, the floors relearned, gate: the first images of each, equal seeds in equal columns."""
     asked, judged_record = case.classes[0], judged.read_json(EVALUATION)
-    by_digest = {rundir.read(p, check=False).digest: p for p in rundir.listing() if (p / rundir.RESULT).exists()}
+    by_digest = rundir.by_digest()
     parents = {name: rundir.read(by_digest[digest]) for name, digest in judged.request.parents.items() if "/" in name}
     rows: list[tuple[str, Tensor]] = []
 

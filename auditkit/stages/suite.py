@@ -62,7 +62,7 @@ def suite(
         record |= {"judges": about, "flags": flags.raised(record, made.case, runs, about, dataset)}
         run.write_json(SUITE, _decided(record, name))
         title = f"{made.case.subject.name}, class {record['class']}, {name}: {record['verdict']['word']}"
-        run.write(PICTURE, pictures.bars(_bars(record), title, MARGIN))
+        run.write(PICTURE, pictures.bars(excesses(record), title, MARGIN))
         run.write(GRID, pictures.grid(_examples(record, runs, seed), title=title))
         return made.case.given | {"seconds": seconds_of(runs)}
 
@@ -215,7 +215,7 @@ def _examples(record: dict[str, Any], runs: dict[Key, rundir.Run], seed: int) ->
 DIAGNOSTIC = ("weights",)  # says where the edit is, not that the class came back
 
 
-def _bars(record: dict[str, Any]) -> list[tuple[str, float | None, float | None, float | None]]:
+def excesses(record: dict[str, Any]) -> list[tuple[str, float | None, float | None, float | None]]:
     """Attack, excess and its interval, for the picture."""
     found_rows = [(row["attack"], row["excess"]) for row in record["rows"]]
     return [(name, e["value"], e["low"], e["high"]) if e else (name, None, None, None) for name, e in found_rows]
