@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from auditkit import cli_attacks, cli_judges, cli_runs
+from auditkit import cli_attacks, cli_judges, cli_runs, plugin, settings
 from auditkit.errors import RunError, UserError, choose
 from auditkit.options import (
+    COMMANDS,
     PROTOCOLS,
     Classes,
     ClipModel,
@@ -201,6 +202,7 @@ def sample(
 @app.command()
 def attack(
     name: Annotated[str | None, typer.Argument(metavar="ATTACK|SUITE", help="An attack, or quick, standard or full.")] = None,
+    own: Annotated[str | None, typer.Option("--attack", metavar="MODULE:FUNCTION", help="An attack of your own (docs/attacks.md).")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List every attack with its tier, cost and suites.")] = False,
     steps: Annotated[int | None, typer.Option(help="Fine-tuning steps.")] = None,
     images: Annotated[int | None, typer.Option(help="Images of the class that the attacker has (relearn).")] = None,
@@ -220,13 +222,19 @@ def attack(
     jobs: Jobs = None,
 ) -> None:
     """Attack a model and its controls, by one attack or by a suite: a curve means something only beside its floors."""
-    from auditkit_attacks import ATTACKS, SUITES
+    from auditkit_attacks import ATTACKS, SUITES, module_of
 
+    if own is not None and (name is not None or listed):
+        raise UserError(f"--attack {own} is an attack of your own: leave out {name or '--list'}")
+    if own is not None:
+        plugin.check("--attack", own)
     if listed:
         return cli_attacks.listing(as_json)
+    name = name or own
     if name is None:
         raise UserError("which attack? Give one of auditkit attack --list, or a suite: quick, standard, full")
-    choose("attack or suite", name, (*ATTACKS, *SUITES))
+    if own is None:
+        choose("attack or suite", name, (*ATTACKS, *SUITES))
     options = {"steps": steps, "images": images, "lrs": lr, "n": n}
     where: dict[str, Any] = {"model": model, "original": original, "data_name": data, "classes": parse_classes(classes)}
     if name in SUITES:
@@ -239,7 +247,10 @@ def attack(
     if seeds is not None or judge_weights is not None:
         raise UserError("--seeds and --judge-weights belong to a suite (quick, standard, full)")
     shown = console(no_wait=no_wait, jobs=jobs)
-    params = collect(name, ATTACKS[name], "Budget", set_, **options)
+    if own is None:
+        params = collect(name, ATTACKS[name], "Budget", set_, **options)
+    else:
+        params = settings.gather("attack", module_of(own).Budget.__dataclass_fields__, set_ or [], options, COMMANDS)
     from auditkit import show, stages
 
     if dry_run:

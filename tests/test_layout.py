@@ -14,7 +14,7 @@ FOLDERS = ("kernels", "attacks", "evaluators")
 KERNELS = {"auditkit_kernels"}
 CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data", "auditkit.diffusion", "auditkit.models"}
 CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
-CORE |= {"auditkit.checkpoint"}
+CORE |= {"auditkit.checkpoint", "auditkit.plugin"}
 MIDDLE = {"auditkit.unlearn", "auditkit.report", "auditkit_attacks", "auditkit_evaluators"}
 JUDGING = {
     "auditkit.errors",
@@ -22,6 +22,7 @@ JUDGING = {
     "auditkit.results",
     "auditkit.data",
     "auditkit.folder_data",
+    "auditkit.plugin",
 }  # a judge never sees a generative model
 STAGES = {"auditkit.stages"}
 TOP = {

@@ -3,6 +3,9 @@
 In the order of what they cost the attacker; the suites are lists of these names and have no settings of their own.
 """
 
+import importlib
+from typing import Any
+
 ATTACKS = {
     "repeat": "auditkit_attacks.repeat",
     "null-harvest": "auditkit_attacks.null_harvest",
@@ -39,3 +42,12 @@ BUDGETS: dict[str, dict[str, int]] = {"relearn": {"n": 200}, "relearn-all": {"n"
 # What `full` spends beyond the default budgets: hypotheses about retain-only fine-tuning speak of a thousand steps.
 LONGER: dict[str, dict[str, int]] = {"finetune": {"steps": 1000}, "auxiliary": {"steps": 1000}, "relearn-all": {"steps": 500}}
 SUITES = {"quick": QUICK, "standard": tuple(ATTACKS), "full": tuple(ATTACKS)}
+
+
+def module_of(name: str) -> Any:
+    """The module of an attack of ours, or what a plug-in module:function offers. Raises UserError for a plug-in that is none."""
+    if ":" in name:
+        from auditkit_attacks import plugin
+
+        return plugin.load(name)
+    return importlib.import_module(ATTACKS[name])

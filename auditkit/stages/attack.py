@@ -6,7 +6,7 @@ from typing import Any
 
 from safetensors.torch import save as to_bytes
 
-from auditkit import data, rundir, sampling, training
+from auditkit import data, plugin, rundir, sampling, training
 from auditkit.errors import UserError, choose
 from auditkit.results import Measure
 from auditkit.stages import source
@@ -15,7 +15,7 @@ from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.sample import IMAGES
 from auditkit.stages.train import check_fits, make_params
 from auditkit.unlearn import METHODS
-from auditkit_attacks import ATTACKS
+from auditkit_attacks import ATTACKS, module_of
 from auditkit_attacks.target import AttackResult, NotApplicable, Point
 from auditkit_evaluators import stats
 
@@ -35,9 +35,10 @@ def attack(
     console: Console = SILENT,
 ) -> rundir.Run:
     """Attacks a model (the latest unlearned one unless named) and every control that exists; returns the index run."""
-    choose("attack", name, ATTACKS)
+    if ":" not in name:
+        choose("attack", name, ATTACKS)
     dataset = data.load(data_name)
-    budget = make_params(importlib.import_module(ATTACKS[name]).Budget, params or {})
+    budget = make_params(module_of(name).Budget, params or {})
     case = find_case(model, original, data_name, classes)
     calls = calls_of(name, case, dataset, budget, seed)
     side_by_side([(cell, call) for call in calls.values()], f"attack {name} on {len(calls)} models", console)
@@ -125,7 +126,7 @@ def cell(
     console: Console = SILENT,
 ) -> rundir.Run:
     """One attack on one model. What cannot be measured (weights that overflow, no loss declared) is a result too, with its reason."""
-    dataset, module = data.load(data_name), importlib.import_module(ATTACKS[name])
+    dataset, module = data.load(data_name), module_of(name)
     budget = make_params(module.Budget, params)
     request = request_of(name, target, classes, dataset, budget, seed, declared, original)
 
@@ -164,7 +165,7 @@ def _write(run: rundir.Open, result: AttackResult, *, gated: bool) -> None:
 
 def needs(name: str) -> tuple[str, ...]:
     """What an attack needs beyond its tier: "pictures" of the class, the method's declared "loss", the "original"."""
-    found: tuple[str, ...] = getattr(importlib.import_module(ATTACKS[name]), "NEEDS", ())
+    found: tuple[str, ...] = getattr(module_of(name), "NEEDS", ())
     return found
 
 
@@ -195,14 +196,15 @@ def request_of(
     """What decides a cell. What the attack does not need stays out of it, so that controls are shared across subjects."""
     wanted = needs(name)
     extra: dict[str, Any] = {"declared": declared} if "loss" in wanted else {}
-    version = getattr(importlib.import_module(ATTACKS[name]), "VERSION", 1)
+    version = getattr(module_of(name), "VERSION", 1)
     extra |= {"version": version} if version > 1 else {}
+    extra |= plugin_of(name)
     parents = {"model": target.digest}
     if "original" in wanted and original is not None:
         parents["original"] = original.digest
     return rundir.Request(
         stage="attack",
-        method=name,
+        method=method_of(name),
         role=target.role,
         classes=classes,
         seed=seed,
@@ -213,18 +215,28 @@ def request_of(
     )
 
 
+def method_of(name: str) -> str:
+    """The name of an attack in a run's: "own-" and the function's for a plug-in module:function."""
+    return f"own-{plugin.slug(name)}" if ":" in name else name
+
+
+def plugin_of(name: str) -> dict[str, Any]:
+    """What a request says of a plug-in: its name and the hash of its file; nothing for an attack of ours."""
+    return {"plugin": [name, module_of(name).sha]} if ":" in name else {}
+
+
 def calls_of(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int) -> dict[str, dict[str, Any]]:
     """The arguments of `cell` for one attack on every role; past the gate lies the original, whose run serves both."""
     common = {"name": name, "classes": case.classes, "data_name": dataset.spec, "params": asdict(budget), "seed": seed}
     common |= {"declared": case.declared if "loss" in needs(name) else None}
     common |= {"original": case.original if "original" in needs(name) else None}
-    asks = importlib.import_module(ATTACKS[name]).TIER == "query"
+    asks = module_of(name).TIER == "query"
     return {role: {**common, "target": who} for role, who in case.roles(dataset).items() if role != "gate" or asks}
 
 
 def found(call: dict[str, Any]) -> rundir.Run:
     """The finished run of a call of `cell`."""
-    budget = make_params(importlib.import_module(ATTACKS[call["name"]]).Budget, call["params"])
+    budget = make_params(module_of(call["name"]).Budget, call["params"])
     rest = {key: call[key] for key in ("name", "target", "classes", "seed", "declared", "original")}
     return rundir.find(request_of(dataset=data.load(call["data_name"]), budget=budget, **rest).name)
 
@@ -236,11 +248,11 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
     curves = {role: [Point.model_validate(p) for p in run.read_json(CURVE)["curve"]] for role, run in cells.items()}
     request = rundir.Request(
         stage="attack",
-        method=name,
+        method=method_of(name),
         role="index",
         classes=case.classes,
         seed=seed,
-        params=asdict(budget),
+        params={**asdict(budget), **plugin_of(name)},
         parents={"model": case.subject.digest, **{role: run.digest for role, run in cells.items()}},
         data=dataset.sha256,
     )

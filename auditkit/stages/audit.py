@@ -1,6 +1,5 @@
 """The main job: unlearn, attack beside the controls, judge, and one summary with its two pictures."""
 
-import importlib
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +14,7 @@ from auditkit.stages.choice import counts_of
 from auditkit.stages.evaluate import EVALUATION, evaluate
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.train import find_original, make_params, unlearn
-from auditkit_attacks import ATTACKS, AUDITED
+from auditkit_attacks import AUDITED, module_of
 
 SUMMARY, GRID, CURVES = "summary.json", "grid.png", "curves.png"
 COLUMNS = 16
@@ -45,7 +44,7 @@ def audit(
     settings = params or {}
     for command in settings:
         choose("command", command, ("unlearn", "evaluate", *AUDITED))
-    budgets = {name: make_params(importlib.import_module(ATTACKS[name]).Budget, settings.get(name, {})) for name in AUDITED}
+    budgets = {name: make_params(module_of(name).Budget, settings.get(name, {})) for name in AUDITED}
     common: dict[str, Any] = {"data_name": dataset.spec, "seed": seed}
     if model is None:
         forget = classes or ()

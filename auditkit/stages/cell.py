@@ -63,9 +63,10 @@ def compute(
         return run.seal(**details)
 
 
-def _elsewhere(root: str, function: Callable[..., rundir.Run], arguments: dict[str, Any]) -> None:
+def _elsewhere(root: str, here: str, function: Callable[..., rundir.Run], arguments: dict[str, Any]) -> None:
     """One call in a worker process, which may be older than this folder of runs and stand in another directory."""
     os.environ["AUDITKIT_RUNS"] = root
+    os.chdir(here)  # plug-ins and models are named from there
     function(**arguments)
 
 
@@ -115,7 +116,7 @@ def side_by_side(calls: list[tuple[Callable[..., rundir.Run], dict[str, Any]]], 
 
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         results = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(_elsewhere)(str(rundir.root().resolve()), function, {**arguments, "console": Console(wait=console.wait)})
+            delayed(_elsewhere)(str(rundir.root().resolve()), os.getcwd(), function, {**arguments, "console": Console(wait=console.wait)})
             for function, arguments in calls
         )
         for done, _ in enumerate(results):

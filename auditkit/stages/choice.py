@@ -52,7 +52,7 @@ class Choice:
             "clip": _clip_fingerprint(data_name, self.clip_model) if "clip" in self.judges else None,
             "weights": imagery.content(self.judge_weights),
             "inception": imagery.content(self.inception),
-            "plugins": {name: plugin.find(name)[1] for name in self.judges if ":" in name},
+            "plugins": {name: plugin.sha_of(name) for name in self.judges if ":" in name},
         }
 
 

@@ -1,6 +1,5 @@
 """Who is attacked in a suite, with what, and with which seed: the subject unlearned again for every training seed, and its controls."""
 
-import importlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from auditkit.stages.attack import Case, calls_of, find_case
 from auditkit.stages.cell import SILENT, Console
 from auditkit.stages.pooling import Key
 from auditkit.stages.train import make_params, retrain, unlearn
-from auditkit_attacks import ATTACKS, BUDGETS, LONGER, SUITES
+from auditkit_attacks import BUDGETS, LONGER, SUITES, module_of
 
 SECOND = 1  # the training seed of the second retrained floor
 
@@ -70,7 +69,7 @@ def lineup(
 
 def _budget(attack: str, dataset: data.Dataset, case: Case, *, longer: bool) -> Any:
     """The suite's budget, with no more pictures of the class than the attacker can have."""
-    kind = importlib.import_module(ATTACKS[attack]).Budget
+    kind = module_of(attack).Budget
     budget = make_params(kind, {**BUDGETS.get(attack, {}), **(LONGER.get(attack, {}) if longer else {})})
     have = len(dataset.part("model", torch.tensor(case.classes[:1]))[1])
     return replace(budget, images=have) if 0 < have < getattr(budget, "images", 0) else budget

@@ -17,7 +17,7 @@ from auditkit.stages.latest import latest_case
 from auditkit.stages.lineup import lineup
 from auditkit.stages.train import find_original, make_params
 from auditkit.unlearn import METHODS
-from auditkit_attacks import ATTACKS, AUDITED
+from auditkit_attacks import ATTACKS, AUDITED, module_of
 from auditkit_attacks.costs import Size, evaluations
 
 
@@ -45,8 +45,10 @@ def plan_attack(
     name: str, *, model: str | None, original: str | None, data_name: str, classes: tuple[int, ...] | None, params: dict[str, Any]
 ) -> Estimate:
     """The cost of an attack on the subject and every control that exists; finished cells are not subtracted."""
+    if ":" in name:
+        raise UserError(f"what {name} costs is known when it has run: leave out --dry-run")
     dataset, case = data.load(data_name), find_case(model, original, data_name, classes)
-    budget = make_params(importlib.import_module(ATTACKS[choose("attack", name, ATTACKS)]).Budget, params)
+    budget = make_params(module_of(choose("attack", name, ATTACKS)).Budget, params)
     cells = len(calls_of(name, case, dataset, budget, 0))
     each = evaluations(name, budget, size_of(dataset, case.classes))
     n = getattr(budget, "n", 100)
@@ -61,7 +63,7 @@ def plan_suite(
     made = lineup(name, model, original, dataset, classes, seeds, 0, dry=True)
     size, total, images, least = size_of(dataset, made.case.classes), 0, 0, 10**9
     for (_, attack, role), call in made.calls.items():
-        budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, call["params"])
+        budget = make_params(module_of(attack).Budget, call["params"])
         copies = 2 if role == "subject" and name != "quick" else 1  # the sham control is planned when the suite runs
         total += copies * evaluations(attack, budget, size)
         images += copies * _images(budget)
@@ -117,7 +119,7 @@ def plan_audit(
         start = find_original(data_name, original)
         case = Case(start, start, classes)
     cells = len(case.roles(dataset).keys() - {"gate"})
-    budgets = {name: make_params(importlib.import_module(ATTACKS[name]).Budget, params.get(name, {})) for name in AUDITED}
+    budgets = {name: make_params(module_of(name).Budget, params.get(name, {})) for name in AUDITED}
     fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params.get("unlearn", {}))
     unlearning = 0 if model else _rows(method, fitted)
     counts = asdict(make_params(Counts, params.get("evaluate", {})))

@@ -1,12 +1,11 @@
 """What several cells of one attack say together: pooled by trained model, and the steps to recover over the training seeds."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from auditkit.stages.attack import FLOORS
 from auditkit.stages.reporting import Seen
-from auditkit_attacks import ATTACKS
+from auditkit_attacks import module_of
 from auditkit_attacks.target import CHOSEN
 from auditkit_evaluators import recovery, stats
 from auditkit_evaluators.excess import Count, Points, averaged, pooled
@@ -59,7 +58,7 @@ def _line(points_: Points, setting: str) -> list[tuple[int, float]]:
 
 def trains(attack: str) -> bool:
     """Whether an attack's points are training steps."""
-    return hasattr(importlib.import_module(ATTACKS[attack]).Budget, "points")
+    return hasattr(module_of(attack).Budget, "points")
 
 
 def together(found: list[Seen], models: list[str], *, same: bool) -> Seen:

@@ -5,7 +5,6 @@ Each MUST is one claim; the clean controls are attacked a second time with other
 be broken.
 """
 
-import importlib
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.scan import scan
 from auditkit.stages.train import make_params
-from auditkit_attacks import ATTACKS, BUDGETS, plants
+from auditkit_attacks import ATTACKS, BUDGETS, module_of, plants
 from auditkit_attacks.expected import EXPECTED
 
 SELFTEST = "selftest.json"
@@ -90,7 +89,7 @@ def selftest(
 
 def _call(attack: str, who: source.Source, base: source.Source, asked: int, dataset: data.Dataset, seed: int) -> dict[str, Any]:
     """The call of one cell: the budget that suites give it; the loss is SAFEMax's, since a plant declares none."""
-    budget = make_params(importlib.import_module(ATTACKS[attack]).Budget, BUDGETS.get(attack, {}))
+    budget = make_params(module_of(attack).Budget, BUDGETS.get(attack, {}))
     call = calls_of(attack, Case(who, base, (asked,)), dataset, budget, seed)["subject"]
     from auditkit.unlearn import safemax
 

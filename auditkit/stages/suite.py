@@ -1,6 +1,5 @@
 """A suite: every attack of a list on the subject and its controls, judged by two families, and one verdict on how deep the class lies."""
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +16,7 @@ from auditkit.stages.pooling import Key, curves_of, recovery_of, together, train
 from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.sample import IMAGES, images
 from auditkit.stages.selftest import known
-from auditkit_attacks import ATTACKS, SUITES
+from auditkit_attacks import ATTACKS, SUITES, module_of
 from auditkit_attacks.target import TIERS
 from auditkit_evaluators import stats
 from auditkit_evaluators.durability import Finding, durability
@@ -92,14 +91,14 @@ def _record(
     """Everything but flags and verdict: one row for each attack, with every role's rates and the subject's excess."""
     rows, excesses = [], {}
     for attack in SUITES[name]:
-        measures = importlib.import_module(ATTACKS[attack]).TIER == "measure"
+        measures = module_of(attack).TIER == "measure"
         keys = {r: [k for k in runs if k[1:] == (attack, r)] for r in {k[2] for k in runs if k[1] == attack}}
         models = {r: [runs[k].request.parents["model"] for k in listed] for r, listed in keys.items()}
         roles = {r: together([seen[k] for k in listed], models[r], same=measures) for r, listed in keys.items()}
         curves = {k: run.read_json(CURVE) for k, run in runs.items() if k[1] == attack and k[2] == "subject"}
         failed = [c["failed"] for c in curves.values() if c["failed"] and not roles["subject"].said]
         failed += [f"not measured: the {f} floor failed" for f in FLOORS if f in roles and not roles[f].said]
-        counted = getattr(importlib.import_module(ATTACKS[attack]), "FLOORS", FLOORS)
+        counted = getattr(module_of(attack), "FLOORS", FLOORS)
         floors = {f: roles[f] for f in counted if f in roles and roles[f].said}
         excess = None if failed else over(roles["subject"], floors)
         if excess is not None:
@@ -133,7 +132,7 @@ def _row(
     floors: bool,
     says: dict[str, bool],
 ) -> dict[str, Any]:
-    module, first = importlib.import_module(ATTACKS[attack]), next(iter(curves.values()))
+    module, first = module_of(attack), next(iter(curves.values()))
     at = excess.at if excess else next(iter(roles["subject"].said), "")
     shown = {
         role: {judge: stats.rate(f"{role}, {judge}", *count, safer="lower").model_dump() for judge, count in points.said[at].items()}
@@ -163,9 +162,9 @@ def _row(
 def scope(name: str) -> str:
     """Which tiers were tried, with which attacks, and which attacks were not."""
     tried = [
-        f"{tier} ({', '.join(a for a in SUITES[name] if tier == importlib.import_module(ATTACKS[a]).TIER)})"
+        f"{tier} ({', '.join(a for a in SUITES[name] if tier == module_of(a).TIER)})"
         for tier in TIERS
-        if any(tier == importlib.import_module(ATTACKS[a]).TIER for a in SUITES[name])
+        if any(tier == module_of(a).TIER for a in SUITES[name])
     ]
     left = [a for a in ATTACKS if a not in SUITES[name]]
     return f"tried at {'the longer' if name == 'full' else 'their default'} budgets: {'; '.join(tried)}" + (
@@ -191,7 +190,7 @@ def _decided(record: dict[str, Any], name: str) -> dict[str, Any]:
         for row in record["rows"]
         if row["attack"] not in DIAGNOSTIC
     ]
-    tiers = {a: importlib.import_module(ATTACKS[a]).TIER for a in ATTACKS if a not in DIAGNOSTIC}
+    tiers = {a: module_of(a).TIER for a in ATTACKS if a not in DIAGNOSTIC}
     unfit = [flag["text"] for flag in record["flags"] if flag["unfit"]]
     record["verdict"] = asdict(durability(findings, seeds=record["subjects"], wanted=tiers, unfit=unfit))
     return record

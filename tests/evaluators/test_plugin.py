@@ -41,10 +41,10 @@ def test_the_judge_of_the_docs_judges(here, digits):
 
 def test_its_file_is_its_hash(here):
     (here / "hashed.py").write_text("def judge(x): return x\n")
-    first = plugin.find("hashed:judge")[1]
+    first = plugin.sha_of("hashed:judge")
     del sys.modules["hashed"]
     (here / "hashed.py").write_text("def judge(x): return x + 1\n")
-    assert plugin.find("hashed:judge")[1] != first
+    assert plugin.sha_of("hashed:judge") != first
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_it_can_neither_print_to_stdout_nor_change_the_images(here, digits, caps
 
 def test_no_module_and_no_file(here):
     with pytest.raises(UserError, match="importing nowhere failed: ModuleNotFoundError"):
-        plugin.find("nowhere:judge")
+        plugin.sha_of("nowhere:judge")
     with pytest.raises(UserError, match="is no file"):
-        plugin.find("sys:exit")
+        plugin.sha_of("sys:exit")
 
 
 def test_two_judges_of_one_name_are_refused(here, digits):
