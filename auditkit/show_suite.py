@@ -37,6 +37,9 @@ def suite(run: Run) -> None:
     for row in record["rows"]:
         for note in row["notes"]:
             terminal.say(f"- {row['attack']}: {note}")
+        if "subject" in row["recall"]:
+            each = ", ".join(f"{role} {_recall(found)}" for role, found in row["recall"].items() if role in ("subject", "retrained"))
+            terminal.say(f"- {row['attack']}, recall of heldout images (of the attacker's own): {each}")
         for floor, found in row["recovery"].items():
             if floor != "steps" and found["ain"]["value"] is not None:
                 m = found["ain"]
@@ -45,6 +48,12 @@ def suite(run: Run) -> None:
                 terminal.say(f"- {row['attack']} against {floor}: {speed}; log-rank p {'not measured' if p is None else f'{p:.2g}'}")
     terminal.say(record["scope"])
     verdict(record, run.result.details.get("seconds", {}))
+
+
+def _recall(found: dict[str, dict[str, Any]]) -> str:
+    held, own = found["heldout"], found["given"]
+    low, high = 100 * held["low"], 100 * held["high"]
+    return f"{100 * held['value']:.0f} % [{low:.0f}, {high:.0f}] of {held['n']} ({100 * own['value']:.0f} % of {own['n']})"
 
 
 def _count(n: int, word: str) -> str:

@@ -2,16 +2,13 @@
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from auditkit import data, files, rundir
+from auditkit import data, rundir
 from auditkit.errors import UserError
 from auditkit.stages.aim import aim, bypassed
 from auditkit.stages.attack import CURVE, GIVEN, Case
+from auditkit.stages.heldout import copied, given_of, unseen
 from auditkit.stages.sample import IMAGES, images
 from auditkit_attacks.curve import kept_by
-from auditkit_evaluators import stats
 
 NOISE, APART, LEAST_ORIGINAL, ALIVE, RISING, COPIES = 0.01, 0.10, 0.60, 0.5, 0.10, 0.5
 
@@ -104,30 +101,10 @@ def _of_a_cell(run: rundir.Run, dataset: data.Dataset, case: Case) -> list[str]:
         if len(line) > 2 and kept and line[-1]["hits"] - line[-2]["hits"] > RISING * line[-1]["n"]:
             found.append(f"{setting}: still rising after {line[-1]['step']} steps")
     if GIVEN in run.result.files and IMAGES in run.result.files:
-        given, unseen, made = images_of_given(run), _unseen(dataset, case), images(run)
+        given, fresh, made = given_of(run), unseen(dataset, case.classes), images(run)
         for setting in dict.fromkeys(key.rpartition("/")[0] for key in made):
             last = max((key for key in made if key.startswith(f"{setting}/")), key=lambda key: int(key.rpartition("/")[2]))
-            share = copied(made[last], given, unseen)
+            share = copied(made[last], given, fresh)
             if share.low is not None and share.low > COPIES:
                 found.append(f"{setting}: {100 * (share.value or 0):.0f} % of its images lie nearer to the attacker's than to unseen ones")
     return found
-
-
-def images_of_given(run: rundir.Run) -> Tensor:
-    """The images that the attacker trained on."""
-    from safetensors.torch import load_file
-
-    given: Tensor = load_file(files.check_safetensors(run.file(GIVEN)))["given"]
-    return given
-
-
-def _unseen(dataset: data.Dataset, case: Case) -> Tensor:
-    parts = [dataset.part(split, torch.tensor(case.classes))[0] for split in data.SPLITS if split != "model"]
-    return torch.cat(parts)
-
-
-def copied(made: Tensor, given: Tensor, unseen: Tensor) -> Any:
-    """The share of `made` images whose nearest image is one of `given` rather than one of as many `unseen`: 50 % by chance."""
-    m = min(len(given), len(unseen))
-    first, second = (torch.cdist(made.flatten(1).float(), x[:m].flatten(1).float()).amin(1) for x in (given, unseen))
-    return stats.rate("nearer to the attacker's images", int((first < second).sum()), len(made))

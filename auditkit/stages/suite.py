@@ -11,6 +11,7 @@ from auditkit import data, pictures, rundir, training
 from auditkit.stages import flags
 from auditkit.stages.attack import CURVE, FLOORS, cell, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
+from auditkit.stages.heldout import recalls
 from auditkit.stages.lineup import Lineup, count_of, lineup
 from auditkit.stages.pooling import Key, curves_of, recovery_of, together, trains
 from auditkit.stages.reporting import Seen, over, points, reporters
@@ -108,6 +109,8 @@ def _record(
     for row in rows:
         row["broken"] = row["attack"] in whole
         row["recovery"] = recovery_of(row["attack"], seen)
+        first = {role: run for (s, a, role), run in runs.items() if a == row["attack"] and s == min(runs)[0]}
+        row["recall"] = recalls(first, row["at"], dataset, made.case.classes)
     return {
         "suite": name,
         "subject": made.case.subject.name,

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from auditkit import data, models, rundir, stages
 from auditkit.cli import run
 from auditkit.errors import UserError
-from auditkit.stages import flags, source
+from auditkit.stages import flags, heldout, source
 from auditkit.stages.aim import aim, bypassed
 from auditkit.stages.attack import CURVE, cell
 from auditkit.stages.selftest import known, validated
@@ -106,10 +106,22 @@ def test_a_class_row_that_does_not_matter_is_seen():
 
 def test_copies_are_told_from_recoveries(digits):
     images, _ = digits.part("model", torch.tensor([2]))
-    given, unseen = images[:40], digits.part("heldout", torch.tensor([2]))[0]
-    assert flags.copied(given[:30], given, unseen).low > flags.COPIES
+    given, fresh = images[:40], heldout.unseen(digits, (2,))
+    assert heldout.copied(given[:30], given, fresh).low > flags.COPIES
     others = digits.part("judges", torch.tensor([2]))[0]
-    assert flags.copied(others, given, unseen).low < flags.COPIES
+    assert heldout.copied(others, given, fresh[-40:]).low < flags.COPIES
+
+
+def test_who_memorised_covers_what_he_was_given_and_little_else(digits):
+    """Slightly noisy copies of 20 pictures against other real pictures of the class."""
+    images, _ = digits.part("model", torch.tensor([2]))
+    given, fresh = images[:20], heldout.unseen(digits, (2,))
+    shake = torch.randint(-2, 3, (100, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    copies = (given.repeat(5, 1, 1, 1).int() + shake).clamp(0, 255).to(torch.uint8)
+    assert heldout.recall(copies, given, "").value == 1
+    assert heldout.recall(copies, fresh, "").value < 0.05
+    assert heldout.recall(images, fresh, "").value > 0.7, "real pictures cover real pictures"
+    assert heldout.recall(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), fresh, "").value == 0
 
 
 def test_suites_have_no_settings(mini, capsys):
