@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditkit import diffusion
+from auditkit import diffusion, precision
 from auditkit.data import to_uint8
 from auditkit.errors import UserError
 from auditkit.models import Model
@@ -72,7 +72,14 @@ class Sampler:
 
 def network(model: Model) -> Eps:
     """eps(x, t, labels) of the bare network, past any gate."""
-    return lambda x, t, labels: model.net(x, t, class_labels=labels).sample
+    net = precision.laid_out(model.net)
+
+    def eps(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        with precision.cast(net):
+            made: Tensor = net(x, t, class_labels=labels).sample
+        return made.float()
+
+    return eps
 
 
 def sample(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from auditkit import diffusion
+from auditkit import diffusion, precision
 from auditkit_kernels import eps_loss, noising, philox
 
 CHECKPOINT_SECONDS = 10.0
@@ -86,7 +86,8 @@ def denoise_step(net: nn.Module, batch: Batch, loss: Loss, abar: Tensor, *, seed
     u = philox.uniform((len(batch.x0), 1), seed=seed, stream=philox.TIMESTEP, step=step)[:, 0]
     t = (u * diffusion.T).long().clamp_(max=diffusion.T - 1).to(batch.x0.device)
     x_t = noising(batch.x0, t, abar, seed=seed, step=step)
-    pred = net(x_t, t, class_labels=batch.labels).sample
+    with precision.cast(net):
+        pred = net(x_t, t, class_labels=batch.labels).sample
     rows, grad = eps_loss(pred, t, batch.forget, batch.weight, loss.psi, seed=seed, step=step, target=loss.target, x_t=x_t, abar=abar)
     pred.backward(grad)
     return (rows * batch.weight).sum()
@@ -135,7 +136,7 @@ def fit(
         _restore(state, parameters, optimizer, average)
     losses: list[float] = []
     saved = -math.inf  # the start is saved at once: a run that diverges always has a good checkpoint
-    net.train()
+    precision.laid_out(net).train()
     with _deferred_interrupt() as interrupted:
         for step in range(start, recipe.steps):
             if at and step in at:
