@@ -52,7 +52,8 @@ def listing(as_json: bool) -> None:
 
 def selftest(
     attacks: Annotated[list[str] | None, typer.Argument(metavar="[ATTACK ...]", help="Attacks to test (all).")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=50, help="Seeds; each plants in another class.")] = 1,
+    classes: Annotated[int, typer.Option("--class", "-c", metavar="F", help="The class to plant in.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, max=50, help="Seeds: other plants, other draws.")] = 1,
     everything: Annotated[bool, typer.Option("--all", help="The MAY cells too: every attack on every plant.")] = False,
     data: Data = "digits",
     as_json: Json = False,
@@ -66,7 +67,7 @@ def selftest(
     shown = console(no_wait=no_wait, jobs=jobs)
     from auditkit import show_suite, stages
 
-    done = stages.selftest(names, data_name=data, seeds=seeds, all_plants=everything, console=shown)
+    done = stages.selftest(names, data_name=data, seeds=seeds, label=classes, all_plants=everything, console=shown)
     show_suite.selftest(done)
     finish(done, as_json, done.read_json("selftest.json"))
 

@@ -38,7 +38,7 @@ QUICK = (
     "embedding", "quantise", "reversal", "finetune", "relearn", "weights", "edit-depth", "null-likelihood",
 )  # fmt: skip
 # Where a suite spends more than a single attack does: with 100 images a point, relearn left +25 points [+4, ...] on a planted leak.
-BUDGETS: dict[str, dict[str, int]] = {"relearn": {"n": 200}, "relearn-all": {"n": 150}}
+BUDGETS: dict[str, dict[str, int]] = {"relearn": {"n": 200}, "relearn-all": {"n": 150}, "partial": {"n": 200}}
 # What `full` spends beyond the default budgets: hypotheses about retain-only fine-tuning speak of a thousand steps.
 LONGER: dict[str, dict[str, int]] = {"finetune": {"steps": 1000}, "auxiliary": {"steps": 1000}, "relearn-all": {"steps": 500}}
 SUITES = {"quick": QUICK, "standard": tuple(ATTACKS), "full": tuple(ATTACKS)}

@@ -25,7 +25,7 @@ from auditkit_attacks.expected import EXPECTED
 
 SELFTEST = "selftest.json"
 APART = 10**6  # between the seeds of a plant and of its clean control
-STRIDE = 3  # classes between two seeds, so that five seeds plant in five classes
+VERSION = 5  # of the rules by which rows are judged
 
 
 def selftest(
@@ -37,16 +37,21 @@ def selftest(
     all_plants: bool = False,
     console: Console = SILENT,
 ) -> rundir.Run:
-    """Runs the table attack x plant for `seeds` seeds, each with another class; `all_plants` fills in the MAY cells too."""
+    """Runs the table attack x plant for `seeds` seeds, planting in class `label`; `all_plants` fills in the MAY cells too.
+
+    A leak that is easy to find in one digit is hidden in another: a model that never saw an eight draws blends of the other digits that
+    look like eights, and 10 of 26 MUSTs cannot be met there. So an attack is validated for a class.
+    """
     dataset = data.load(data_name)
     for name in attacks:
         choose("attack", name, ATTACKS)
     base = source.bundled(dataset.name)
     if base is None:
         raise UserError(f"the selftest plants leaks in a bundled model, and {data_name} has none: run it on digits")
+    dataset.check_labels((label,))
+    asked = label
     jobs: dict[tuple[int, str, str], dict[str, Any]] = {}
     for seed in range(seeds):
-        asked = (label + STRIDE * seed) % len(dataset.classes)
         for attack in attacks:
             wanted = [p for p in plants.PLANTS if all_plants or p in EXPECTED[attack]]
             for plant in wanted:
@@ -63,17 +68,17 @@ def selftest(
         stage="selftest",
         method="all" if set(attacks) == set(ATTACKS) else "some",
         role="index",
+        classes=(asked,),
         seed=seeds,
-        params={"version": 4, "attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
+        params={"version": VERSION, "attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
         parents={"/".join(map(str, key)): run.digest for key, run in runs.items()},
         data=dataset.sha256,
     )
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         rows = []
+        judges, about = reporters(dataset, asked, None, 0, console)
         for seed in range(seeds):
-            asked = (label + STRIDE * seed) % len(dataset.classes)
-            judges, about = reporters(dataset, asked, None, 0, console)
             for attack in attacks:
                 seen = {key: points(runs[seed, attack, key], judges, asked) for s, a, key in jobs if (s, a) == (seed, attack)}
                 for key in (k for k in seen if k != "clean"):
@@ -125,14 +130,17 @@ def validated(rows: list[dict[str, Any]], attacks: tuple[str, ...]) -> dict[str,
     return {a: all(r["broken"] == (r["kind"] == "MUST") for r in found_rows) for a, found_rows in mine.items()}
 
 
-def known() -> dict[str, bool]:
-    """What the latest finished selftest says of each attack; empty where none was run."""
+def known(asked: int) -> tuple[dict[str, bool], list[int]]:
+    """What the latest finished selftests in class `asked` say of each attack, and of an attack that has none there, those in other
+    classes; and the classes that were planted in. Empty where none was run."""
     runs = [
         run
         for run in rundir.finished("selftest-")
-        if (run.request.params["plants"], run.request.params.get("version")) == (plants.VERSION, 4)
+        if (run.request.params["plants"], run.request.params.get("version")) == (plants.VERSION, VERSION)
     ]
     says: dict[str, bool] = {}
-    for run in sorted(runs, key=lambda r: r.result.finished):
+    used = []
+    for run in sorted(runs, key=lambda r: (r.request.params["label"] == asked, r.result.finished)):
         says |= rundir.read(run.path).read_json(SELFTEST)["validated"]
-    return says
+        used.append(int(run.request.params["label"]))
+    return says, [asked] if asked in used else sorted(set(used))

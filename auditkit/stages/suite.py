@@ -45,13 +45,13 @@ def suite(
     judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)  # refused before anything is spent
     side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
     runs = {key: found(call) for key, call in made.calls.items()}
-    says = known()
+    says, planted = known(made.case.classes[0])
     request = rundir.Request(
         stage="suite",
         method=name,
         classes=made.case.classes,
         seed=seed,
-        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "version": 5},
+        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "planted": planted, "version": 6},
         parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
         data=dataset.sha256,
     )
@@ -59,7 +59,8 @@ def suite(
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         seen = {key: points(cell_run, judges, made.case.classes[0]) for key, cell_run in runs.items()}
         record = _record(name, made, runs, seen, dataset, says, count_of(name, seeds))
-        record |= {"judges": about, "flags": flags.raised(record, made.case, runs, about, dataset)}
+        record |= {"judges": about, "planted": planted}
+        record |= {"flags": flags.raised(record, made.case, runs, about, dataset)}
         run.write_json(SUITE, _decided(record, name))
         title = f"{made.case.subject.name}, class {record['class']}, {name}: {record['verdict']['word']}"
         run.write(PICTURE, pictures.bars(excesses(record), title, MARGIN))

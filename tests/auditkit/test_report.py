@@ -26,7 +26,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUDITKIT_RUNS", str(folder))
         patch.setitem(SUITES, "quick", ("repeat", "readout", "relearn"))
-        patch.setattr(sys.modules["auditkit.stages.suite"], "known", lambda: dict.fromkeys(ATTACKS, True))
+        patch.setattr(sys.modules["auditkit.stages.suite"], "known", lambda asked: (dict.fromkeys(ATTACKS, True), [asked]))
         patch.setattr(sys.modules["auditkit.stages.lineup"], "_budget", small)
         stages.unlearn("gate", (2,))
         suite = stages.suite("quick")

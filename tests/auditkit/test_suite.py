@@ -32,7 +32,7 @@ def mini(folder, monkeypatch):
     """A suite of three cheap attacks, all said to be validated."""
     monkeypatch.setenv("AUDITKIT_RUNS", str(folder))
     monkeypatch.setitem(SUITES, "quick", MINI)
-    monkeypatch.setattr(SUITE, "known", lambda: dict.fromkeys(ATTACKS, True))
+    monkeypatch.setattr(SUITE, "known", lambda asked: (dict.fromkeys(ATTACKS, True), [asked]))
 
 
 def test_the_gate_is_gated_and_its_break_has_a_cost(mini):
@@ -68,7 +68,7 @@ def test_a_retrained_model_is_not_broken_and_not_called_removed(mini):
 
 
 def test_what_is_not_validated_breaks_nothing(mini, monkeypatch):
-    monkeypatch.setattr(SUITE, "known", dict)
+    monkeypatch.setattr(SUITE, "known", lambda asked: ({}, []))
     stages.unlearn("gate", (2,))
     record = stages.suite("quick").read_json("suite.json")
     assert record["verdict"]["word"] == "UNDECIDED"
@@ -170,7 +170,10 @@ def test_an_attack_that_misses_its_plant_is_not_validated(mini, monkeypatch):
 def test_what_a_selftest_says_is_remembered(folder, monkeypatch):
     monkeypatch.setenv("AUDITKIT_RUNS", str(folder))
     stages.selftest(("readout",))
-    assert known()["readout"] is True
+    assert known(2) == ({"readout": True, "scan": True}, [2])
+    says, planted = known(5)
+    assert says["readout"]
+    assert planted == [2], "validated in another class: a flag says so"
 
 
 @pytest.fixture
@@ -284,11 +287,13 @@ def test_a_floor_that_failed_is_no_missing_floor(mini, monkeypatch):
         return SUITE.Seen({}, {}) if run.request.role == "retrained" else seen(run, judges, asked)
 
     monkeypatch.setattr(SUITE, "points", fails)
-    monkeypatch.setattr(SUITE, "known", lambda: dict.fromkeys(ATTACKS, True) | {"other": True})  # another request
+    monkeypatch.setattr(SUITE, "known", lambda asked: (dict.fromkeys(ATTACKS, True) | {"other": True}, [9]))  # another request
     stages.unlearn("gate", (2,))
     rows = stages.suite("quick").read_json("suite.json")["rows"]
     assert all(row["excess"] is None for row in rows)
     assert rows[0]["why"] == "not measured: the retrained floor failed"
+    flagged = [f["text"] for f in rundir.pointed("latest").read_json("suite.json")["flags"]]
+    assert "attacks validated in class 9, not in this one (auditkit selftest --class 2)" in flagged
 
 
 def test_one_setting_that_overflows_hides_nothing(digits):
