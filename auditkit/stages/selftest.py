@@ -40,7 +40,7 @@ def selftest(
     """Runs the table attack x plant for `seeds` seeds, planting in class `label`; `all_plants` fills in the MAY cells too.
 
     A leak that is easy to find in one digit is hidden in another: a model that never saw an eight draws blends of the other digits that
-    look like eights, and 10 of 26 MUSTs cannot be met there. So an attack is validated for a class.
+    look like eights, and 8 of 26 MUSTs are missed there. So an attack is validated for a class.
     """
     dataset = data.load(data_name)
     for name in attacks:
