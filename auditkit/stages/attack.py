@@ -227,11 +227,17 @@ def plugin_of(name: str) -> dict[str, Any]:
 
 def calls_of(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int) -> dict[str, dict[str, Any]]:
     """The arguments of `cell` for one attack on every role; past the gate lies the original, whose run serves both."""
+    common = call_of(name, case, dataset, budget, seed)
+    asks = module_of(name).TIER == "query"
+    return {role: {**common, "target": who} for role, who in case.roles(dataset).items() if role != "gate" or asks}
+
+
+def call_of(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int) -> dict[str, Any]:
+    """The arguments of `cell` for one attack on the subject; loads no model."""
     common = {"name": name, "classes": case.classes, "data_name": dataset.spec, "params": asdict(budget), "seed": seed}
     common |= {"declared": case.declared if "loss" in needs(name) else None}
     common |= {"original": case.original if "original" in needs(name) else None}
-    asks = module_of(name).TIER == "query"
-    return {role: {**common, "target": who} for role, who in case.roles(dataset).items() if role != "gate" or asks}
+    return {**common, "target": case.subject}
 
 
 def found(call: dict[str, Any]) -> rundir.Run:

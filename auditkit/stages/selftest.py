@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from auditkit import data, rundir, training
 from auditkit.errors import UserError, choose
 from auditkit.stages import source
-from auditkit.stages.attack import Case, calls_of, cell, found
+from auditkit.stages.attack import Case, call_of, cell, found
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.reporting import Seen, over, points, reporters
 from auditkit.stages.scan import scan
@@ -95,11 +95,11 @@ def selftest(
 def _call(attack: str, who: source.Source, base: source.Source, asked: int, dataset: data.Dataset, seed: int) -> dict[str, Any]:
     """The call of one cell: the budget that suites give it; the loss is SAFEMax's, since a plant declares none."""
     budget = make_params(module_of(attack).Budget, BUDGETS.get(attack, {}))
-    call = calls_of(attack, Case(who, base, (asked,)), dataset, budget, seed)["subject"]
+    call = call_of(attack, Case(who, base, (asked,)), dataset, budget, seed)  # plants are made where they are attacked: some are trained
     from auditkit.unlearn import safemax
 
     declared = {"method": "safemax", "params": asdict(safemax.Params())}
-    return {**call, "target": who, "declared": declared if call["declared"] is not None or attack == "reversal" else None}
+    return {**call, "declared": declared if call["declared"] is not None or attack == "reversal" else None}
 
 
 def _scanned(base: source.Source, asked: int, dataset: data.Dataset, seed: int) -> dict[str, Any]:
