@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from auditkit import cli_attacks, cli_judges, cli_runs, plugin, settings
+from auditkit import cli_attacks, cli_bench, cli_judges, cli_runs, plugin, settings
 from auditkit.errors import RunError, UserError, choose
 from auditkit.options import (
     COMMANDS,
@@ -361,3 +361,4 @@ app.command()(cli_runs.verify)
 app.command()(cli_judges.schema)
 app.command()(cli_attacks.selftest)
 app.command()(cli_attacks.scan)
+app.command()(cli_bench.bench)

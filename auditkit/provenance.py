@@ -24,6 +24,21 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
+def processor() -> str:
+    """The processor's and the GPU's name, as they give it."""
+    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")][:1] or [platform.processor()]
+    import torch
+
+    return ", ".join([*names, *([torch.cuda.get_device_name()] if torch.cuda.is_available() else [])])
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
 def commit() -> str | None:
     """The commit of the checkout this code lies in, or None for an installed wheel."""
     checkout = Path(__file__).resolve().parent.parent

@@ -35,7 +35,7 @@ def images(model: Any, label: int, n: int) -> torch.Tensor:
 
 def original() -> dict[str, dict[int, Any]]:
     """Per judge and class: which of 200 images of the bundled original it judges right."""
-    cell._prepare()
+    cell.prepare()
     digits, base = data.load("digits"), source.bundled("digits").load()
     panel = auditkit_evaluators.build(("ensemble", "clip"), digits)
     found = {k: images(base, k, RETAIN_N) for k in range(10)}
@@ -44,7 +44,7 @@ def original() -> dict[str, dict[int, Any]]:
 
 def one(forget: int, seed: int, base_hits: dict[str, dict[int, Any]]) -> dict[str, Any]:
     """Every judge's numbers for one unlearned model."""
-    cell._prepare()
+    cell.prepare()
     digits, base = data.load("digits"), source.bundled("digits").load()
     panel = auditkit_evaluators.build(("ensemble", "clip"), digits)
     start = time.monotonic()

@@ -106,7 +106,7 @@ def remembering(judge: Judge) -> Judge:
 
 def one_seed(folder: Path | None, seed: int, part: Path) -> list[dict[str, Any]]:
     """Every class and set of one seed of judges and images; what `part` holds from an earlier try is not judged again."""
-    cell._prepare()
+    cell.prepare()
     dataset, n = (data.load("digits"), 500) if folder is None else (cifar10(folder), 150)
     judges, weights = (("ensemble", "clip"), None) if folder is None else (("ensemble",), folder / "judges")
     console = Console()
@@ -203,7 +203,7 @@ def cifar10(folder: Path) -> data.Dataset:
 
 def unlearned(forget: int, seed: int, n: int = 500) -> dict[str, Any]:
     """The verdict on what SAFEMax's model gives when asked for the class that it forgot."""
-    cell._prepare()
+    cell.prepare()
     digits, base = data.load("digits"), source.bundled("digits").load()
     built = judging.build(("ensemble", "clip"), digits, clip_model=None, weights=None, seed=0, console=Console())
     model = safemax.run(base, digits, (forget,), safemax.Params(), seed=seed)

@@ -51,7 +51,7 @@ def compute(
 
     `state` is what an interrupted try saved last; `save` replaces that atomically.
     """
-    _prepare()
+    prepare()
     with rundir.lock(request, wait=console.wait, say=console.say) as run:
         if isinstance(run, rundir.Run):
             console.say(f"{run.name} is already computed")
@@ -70,7 +70,7 @@ def _elsewhere(root: str, here: str, function: Callable[..., rundir.Run], argume
     function(**arguments)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """One thread per process, and memory that is kept instead of handed back to the system after every layer."""
     if torch.cuda.is_available():
         return

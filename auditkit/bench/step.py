@@ -1,0 +1,41 @@
+"""One SAFEMax iteration: our loop, the same in plain float32 with two forwards, and the peers' loop."""
+
+from typing import Any
+
+import torch
+
+from auditkit import diffusion, precision, training
+from auditkit.bench import nets, peers, timing
+from auditkit.bench.timing import Arm
+
+EXACT, HALF = 2e-4, 5e-2  # of the loss: float32 in another order; bfloat16
+
+
+def run(size: str, repeats: int) -> dict[str, Any]:
+    """Seconds of `steps` iterations by each arm, after their losses were compared."""
+    work = nets.work(size)
+    steps = 2 if size == "cifar10" and not torch.cuda.is_available() else 10
+
+    def ours() -> list[float]:
+        recipe = training.Recipe(steps=steps, lr=work.lr, seed=0)
+        return training.fit(work.model.copy().net, work.batches, recipe, loss=training.Loss(diffusion.psi(1.0)))
+
+    def theirs() -> list[float]:
+        return peers.train(work.model.copy().net, work.batches, steps, work.lr, psi=work.psi, seed=0)
+
+    arms: dict[str, Arm] = {"auditkit": ours, "peers' loop": theirs}
+    wanted = torch.tensor(theirs())
+    wrong = timing.close("the loss", torch.tensor(ours()), wanted, HALF if precision.half(work.model.net) else EXACT)
+    if wrong:
+        return {"what": "step", "size": size, "wrong": wrong}
+    rows = timing.alternate(arms, repeats=repeats)
+    return {
+        "what": "step",
+        "size": size,
+        "parameters": work.model.parameters,
+        "rows": f"{work.rows} forget + {work.rows} retain",
+        "iterations": steps,
+        "precision": "bfloat16" if precision.half(work.model.net) else "float32",
+        "arms": rows,
+        "times_ours": timing.ratios(rows, "auditkit"),
+    }
