@@ -172,7 +172,7 @@ def sample(
     n: Annotated[int, typer.Option("-n", min=1, help="Images of each class.")] = 64,
     model: Model = None,
     data: Data = "digits",
-    sampler: Annotated[str | None, typer.Option(help="ddim (default) or ddpm.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim (default), ddpm or dpm (DPM-Solver++ 2M).")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps (25).")] = None,
     eta: Annotated[float | None, typer.Option(help="DDIM's eta (0).")] = None,
     guidance: Annotated[float | None, typer.Option(help="w in (1+w) eps_c - w eps_null (1).")] = None,

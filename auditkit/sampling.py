@@ -1,4 +1,4 @@
-"""Batched sampling: DDIM and ancestral DDPM, classifier-free guidance with both branches in one call.
+"""Batched sampling: DDIM, ancestral DDPM and DPM-Solver++(2M), classifier-free guidance with both branches in one call.
 
 Image i depends on (seed, i) alone: noise is keyed by the image's index, so batch size, chunking and resuming cannot
 change it (beyond float32 rounding in the network, at most a few 1e-6 before the last rounding to 8 bits).
@@ -15,9 +15,10 @@ from auditkit import diffusion, precision
 from auditkit.data import to_uint8
 from auditkit.errors import UserError
 from auditkit.models import Model
+from auditkit.solver import Before, dpm_step
 from auditkit_kernels import philox, sampler_step
 
-KINDS = ("ddim", "ddpm")
+KINDS = ("ddim", "ddpm", "dpm")
 SPACINGS = ("trailing", "quadratic")
 Progress = Callable[[int], None]
 Eps = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -28,8 +29,8 @@ class Sampler:
     """How to sample. `guidance` is w in (1+w) eps_c - w eps_null; steps are spaced "trailing" (999 first, even) or "quadratic" (more of
     them at small t).
 
-    `ddpm` is ancestral sampling: the same update with eta = 1. `rederive` computes eps again from the clipped x_0:
-    without it guided 50-step samples of digits were right in 12 to 25 % of cases, with it in 100 %.
+    `ddpm` is ancestral sampling: the same update with eta = 1; `dpm` is DPM-Solver++(2M), of second order. `rederive` computes eps again
+    from the clipped x_0: without it guided 50-step samples of digits were right in 12 to 25 % of cases, with it in 100 %.
     """
 
     kind: str = "ddim"
@@ -47,8 +48,8 @@ class Sampler:
             raise UserError(f"unknown spacing {self.spacing!r}; known: {', '.join(SPACINGS)}")
         if not math.isfinite(self.guidance) or not 0 <= self.eta <= 1:
             raise UserError(f"guidance must be a number and eta lie in 0..1, got {self.guidance} and {self.eta}")
-        if self.kind == "ddpm" and self.eta:
-            raise UserError("--eta is DDIM's; ddpm always adds its own noise")
+        if self.kind != "ddim" and self.eta:
+            raise UserError(f"--eta is DDIM's; {self.kind} {'always adds its own noise' if self.kind == 'ddpm' else 'adds none'}")
         if not 1 <= self.steps <= diffusion.T:
             raise UserError(f"sampler steps must lie in 1..{diffusion.T}, got {self.steps}")
 
@@ -165,9 +166,13 @@ def _from(
     if start is not None:
         times = [t for t in times if t <= start[1]] or times[-1:]
         x = abar[times[0]] ** 0.5 * start[0].to(device) + (1 - abar[times[0]]) ** 0.5 * x
+    kept: Before | None = None
     for k, t in enumerate(times):
         before = abar[times[k + 1]] if k + 1 < len(times) else 1.0
         noise = eps(torch.cat([x] * copies), torch.full((copies * n,), t, device=device), branches)
+        if sampler.kind == "dpm":
+            x, kept = dpm_step(x, noise, abar[t], before, w=w, clip=sampler.clip, before=kept)
+            continue
         x = sampler_step(
             x, noise, abar[t], before, w=w, eta=eta, clip=sampler.clip, rederive=sampler.rederive, seed=seed, step=k, row0=first
         )

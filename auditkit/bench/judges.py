@@ -1,4 +1,4 @@
-"""Exact nearest neighbours of the density judge beside scikit-learn's, on random features, with the memory that each takes on top of them."""
+"""Exact nearest neighbours of the density judge beside scikit-learn's, on random features: seconds, and memory on top of them."""
 
 import multiprocessing
 import resource
@@ -44,10 +44,8 @@ def measured(name: str, n: int, repeats: int) -> tuple[list[float], int, Any]:
     before, seconds, found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, [], None
     for _ in range(repeats):
         start = time.perf_counter()
-        if name == "auditkit":
-            found = nearest(x, y, K)[0]
-        else:
-            found = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(y).kneighbors(x)[0]
+        by_sklearn = NearestNeighbors(n_neighbors=K, algorithm="brute")
+        found = nearest(x, y, K)[0] if name == "auditkit" else by_sklearn.fit(y).kneighbors(x)[0]
         seconds.append(time.perf_counter() - start)
     added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert found is not None

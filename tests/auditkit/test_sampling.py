@@ -1,12 +1,15 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from auditkit import sampling
 from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.sampling import Sampler, sample
+from auditkit.solver import dpm_step
 from auditkit.stages.sample import _batches
 
 LABELS = torch.tensor([2, 7, 0, 3, 2, 9, 10, 1])
@@ -18,7 +21,7 @@ def floats(model, sampler, labels=LABELS, seed=4, first=0):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 5])
-@pytest.mark.parametrize("kind", ["ddim", "ddpm"])
+@pytest.mark.parametrize("kind", ["ddim", "ddpm", "dpm"])
 def test_image_i_does_not_depend_on_the_batch(base, batch, kind):
     """uint8 images may differ by one grey level where float32 rounding in the network crosses a half."""
     sampler = Sampler(kind=kind, steps=10)
@@ -141,3 +144,44 @@ def test_a_sampler_that_cannot_work_is_refused(bad):
 def test_labels_outside_the_table_are_refused_before_the_network_sees_them(base):
     with pytest.raises(UserError, match=r"0\.\.10"):
         sample(base, torch.tensor([11]), Sampler(), seed=0)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers', with numpy 2
+@pytest.mark.parametrize("steps", [5, 10, 25])
+def test_dpm_solver_equals_diffusers(base, steps):
+    """Unclipped: diffusers' solver has no clipping of x_0."""
+    scheduler = DPMSolverMultistepScheduler(**OPTIONS, solver_order=2, algorithm_type="dpmsolver++", final_sigmas_type="zero")
+    scheduler.set_timesteps(steps)
+    sampler = Sampler(kind="dpm", steps=steps, clip=False)
+    assert sampler.timesteps == scheduler.timesteps.tolist()
+    x = start(base)
+    for t in scheduler.timesteps:
+        x = scheduler.step(guided(base, x, t), t, x).prev_sample
+    assert (floats(base, sampler) - x).abs().max() < 2e-4 * x.abs().max()
+
+
+def test_dpm_solver_is_of_second_order():
+    """On data N(0, 4) the exact eps and the exact path are known: with half the step the error falls to a quarter, not to a half."""
+
+    def variance(a):
+        return 4 * a + 1 - a
+
+    def off(steps):
+        levels = np.linspace(-2, 2, steps + 1)
+        abar = (1 / (1 + np.exp(-2 * levels))).tolist()
+        x, before = torch.full((1, 1, 1, 1), variance(abar[0]) ** 0.5, dtype=torch.float64), None
+        for now, after in itertools.pairwise(abar):
+            x, before = dpm_step(x, (1 - now) ** 0.5 * x / variance(now), now, after, clip=False, before=before)
+        return abs(float(x) - variance(abar[-1]) ** 0.5)
+
+    assert off(40) < 1e-3
+    assert 3.4 < off(20) / off(40) < 4.6
+
+
+def test_dpm_solver_keeps_x0_in_range_and_nan_visible(base):
+    assert floats(base, Sampler(kind="dpm", steps=10)).abs().max() <= 1
+    x, before = dpm_step(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), torch.nan), 0.5, 0.6)
+    assert x.isnan().all()
+    assert before.x0.isnan().all()
+    with pytest.raises(UserError, match="eta is DDIM's; dpm adds none"):
+        Sampler(kind="dpm", eta=0.5)
