@@ -58,10 +58,10 @@ def evaluations(name: str, budget: Any, size: Size) -> int:
 def _training(name: str, budget: Any, size: Size) -> int:
     kinds: dict[str, int] = {"auxiliary": 2, "inversion": len(inversion.STARTS), "lora": len(lora.RANKS) + 1}
     variants = kinds.get(name, 1) * len(budget.lrs)
-    shown = budget.n * len(budget.points) + KEPT * size.retained
+    shown = budget.n * len(budget.points)
     made = {"auxiliary": size.retained, "reversal": size.retained + 2}.get(name, 0) * getattr(budget, "made", 0)
     batch = 2 * max(1, budget.batch // 2) if name == "reversal" else budget.batch
-    return int(variants * (3 * budget.steps * batch + shown * IMAGE) + made * IMAGE)
+    return int(variants * (3 * budget.steps * batch + shown * IMAGE) + (made + KEPT * size.retained) * IMAGE)
 
 
 def _measuring(name: str, budget: Any, size: Size) -> int:

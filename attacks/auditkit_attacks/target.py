@@ -37,11 +37,11 @@ class Target:
     """One model under attack, filled in by stages up to the attack's tier; what lies above it is None.
 
     `eps` is the bare network's (x, t, labels) -> eps; `draw(eps, n, seed, sampler)` runs the attacker's own loop on any such
-    function, one branch, no guidance. `render(model, label, n, seed)` samples a network that the attacker owns; `network()` is a copy
-    of the bare weights. `data(kind)` gives images uint8 and labels: "forget" or "retain" from the model split, "unseen" images of the
-    class from the other splits. `score(images)` counts those that the selection judge calls the class in question, forget[0];
-    `agree(images, labels)` those that it calls by their label. `loss` is the loss that the unlearning method declares; `original` the
-    weights before it. `spent()` counts the images that went through a network so far.
+    function, one branch, no guidance. `render(model, label, n, seed)` samples a network that the attacker owns, n images of the label, or
+    of each of a list in one batch; `network()` is a copy of the bare weights. `data(kind)` gives images uint8 and labels: "forget" or
+    "retain" from the model split, "unseen" images of the class from the other splits. `score(images)` counts those that the selection
+    judge calls the class in question, forget[0]; `agree(images, labels)` those that it calls by their label. `loss` is the loss that
+    the unlearning method declares; `original` the weights before it. `spent()` counts the images that went through a network so far.
     """
 
     forget: tuple[int, ...]
@@ -53,7 +53,7 @@ class Target:
     spent: Callable[[], int]
     eps: Eps | None = None
     draw: Callable[[Eps, int, int, Sampler], Tensor] | None = None
-    render: Callable[[Model, int, int, int], Tensor] | None = None
+    render: Callable[[Model, int | list[int], int, int], Tensor] | None = None
     network: Callable[[], Model] | None = None
     data: Callable[[str], tuple[Tensor, Tensor]] | None = None
     loss: Loss | None = None

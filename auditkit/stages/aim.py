@@ -56,7 +56,10 @@ def aim(
     def query(label: int, n: int, seed: int, sampler: sampling.Sampler | None = None, start: tuple[Tensor, int] | None = None) -> Tensor:
         return sampling.sample(gated, torch.full((n,), label), sampler or sampling.Sampler(), seed=key_of(seed, label), start=start)
 
-    def render(model: Model, label: int, n: int, seed: int) -> Tensor:
+    def render(model: Model, label: int | list[int], n: int, seed: int) -> Tensor:
+        if isinstance(label, list):
+            pieces = [(k, key_of(seed, k), 0, n) for k in label]
+            return torch.cat(sampling.sample_several(model, pieces, sampling.Sampler()))
         return sampling.sample(model, torch.full((n,), label), sampling.Sampler(), seed=key_of(seed, label))
 
     @torch.no_grad()

@@ -14,7 +14,6 @@ from auditkit.stages.cell import Console
 from auditkit.stages.sample import IMAGES, images
 from auditkit_attacks.target import Point
 from auditkit_evaluators import cards
-from auditkit_evaluators.clip import BUNDLED
 from auditkit_evaluators.excess import Excess, Points, headline
 from auditkit_evaluators.votes import Judge
 
@@ -30,6 +29,8 @@ def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int,
     it least often, and the next such one of another family and, where there is one, another feature space: families that read the
     same pixels are fooled by the same textures.
     """
+    from auditkit_evaluators.clip import BUNDLED  # brings open_clip, a second that attacks need not wait for
+
     names = ("ensemble", "clip") if dataset.name in BUNDLED else ("ensemble",)
     panel = judging.build(names, dataset, clip_model=None, weights=Path(weights) if weights else None, seed=seed, console=console)
 
