@@ -81,6 +81,12 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sha256_of(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and bytes of files, in the order given."""
     digest = hashlib.sha256()

@@ -24,9 +24,10 @@ from auditkit.errors import RunError, UserError
 from auditkit.results import Record, canonical, sha256
 
 REQUEST, RESULT, CHECKPOINT, LOCKS = "run.json", "result.json", "checkpoint.safetensors", ".locks"
+PART = "checkpoint.part"  # a large result on its way, beside its checkpoint
 NAME = re.compile(r"[a-z0-9-]{1,80}")
 POINTERS = ("latest", "latest-model")
-UNSEALED = (RESULT, CHECKPOINT)
+UNSEALED = (RESULT, CHECKPOINT, PART)
 
 
 class Request(Record):
@@ -110,7 +111,8 @@ class Open:
 
     def seal(self, **details: Any) -> Run:
         """Hashes every file and writes result.json; after this the run is done and is never changed."""
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        for kept in (CHECKPOINT, PART):
+            (self.path / kept).unlink(missing_ok=True)
         for stale in self.path.rglob(".*.tmp"):
             stale.unlink()
         hashes = _hashes(self.path)
@@ -168,12 +170,12 @@ def _guard(name: str) -> FileLock:
 
 
 def _clear(path: Path) -> None:
-    """Leaves nothing but the checkpoint of an unfinished run: what is sealed was all written by the try that seals it."""
+    """Leaves nothing of an unfinished run but its checkpoint and part of a result: all else that is sealed, the try that seals it wrote."""
     if path.is_symlink():
         raise UserError(f"{path} is a symbolic link; runs hold none")
     path.mkdir(exist_ok=True)
     for entry in path.iterdir():
-        if entry.name != CHECKPOINT or entry.is_symlink():
+        if entry.name not in (CHECKPOINT, PART) or entry.is_symlink():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
@@ -250,7 +252,7 @@ def _hashes(path: Path) -> dict[str, str]:
         if file.is_symlink():
             raise RunError(f"{path.name} holds a symbolic link, {file.name}; runs hold none")
         if file.is_file() and file.name not in UNSEALED:
-            found[file.relative_to(path).as_posix()] = sha256(file.read_bytes())
+            found[file.relative_to(path).as_posix()] = files.sha256_file(file)
     return found
 
 

@@ -184,7 +184,12 @@ def _gated(images: Tensor, labels: Tensor, gate: tuple[int, ...], x: Tensor) -> 
     return torch.where(torch.isin(labels, torch.tensor(gate))[:, None, None, None], to_uint8(x.cpu()), images) if gate else images
 
 
-def matched_noise(model: Model, label: int, n: int, sampler: Sampler, *, seed: int) -> dict[str, Tensor]:
+def noise_forms(sampler: Sampler) -> tuple[str, ...]:
+    """The names of matched noise: with the null branch off, and where the sampler has one, on."""
+    return ("eps=0", "eps=-w*null") if sampler.passes > sampler.steps else ("eps=0",)
+
+
+def matched_noise(model: Model, label: int, n: int, sampler: Sampler, *, seed: int, first: int = 0) -> dict[str, Tensor]:
     """What the same sampler gives, from the same seeds, when the class branch says nothing: eps_c = 0 with the null branch off and on.
 
     SAFEMax's output is not Gaussian: 89 to 99 % of its pixels are saturated, nearly sign(x_T). A judge's votes on N(0, 1)
@@ -200,7 +205,5 @@ def matched_noise(model: Model, label: int, n: int, sampler: Sampler, *, seed: i
         eps[null] = network(model)(x[null], t[null], labels[null])
         return eps
 
-    forms = {"eps=0": sample(model, labels, sampler, seed=seed, eps=silent)}
-    if sampler.passes > sampler.steps:
-        forms["eps=-w*null"] = sample(model, labels, sampler, seed=seed, eps=null_only)
-    return forms
+    branches = {"eps=0": silent, "eps=-w*null": null_only}
+    return {name: sample(model, labels, sampler, seed=seed, first=first, eps=branches[name]) for name in noise_forms(sampler)}

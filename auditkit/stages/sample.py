@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from auditkit import data, files, pictures, rundir, sampling, training
 from auditkit.errors import UserError
+from auditkit.stack import Layout, Stack
 from auditkit.stages.cell import SILENT, Console, compute
 from auditkit.stages.source import Source
 from auditkit.stages.train import check_fits
@@ -19,6 +19,7 @@ from auditkit.stages.train import check_fits
 IMAGES, GRID = "images.safetensors", "grid.png"
 MAX_IMAGES = 10**6
 BATCH = 250
+SHOWN = 64  # images of a class in the picture, at most
 
 
 def sample(
@@ -44,14 +45,20 @@ def sample(
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         network = model.load()
         check_fits(network, dataset, model.name)
-        done = state.tensors if state else {}
+        layout: Layout = {f"class/{c}": (n, *network.shape) for c, n in counts.items()}
+        layout |= {f"noise/{c}/{form}": (counts[c], *network.shape) for c in noise_for for form in sampling.noise_forms(how)}
+        stack = Stack(run.path / rundir.PART, layout)
+        begun = state.step if state and stack.resumed else 0
         with console.track(f"sample {model.name}", sum(counts.values())) as advance:
-            _draw(network, counts, how, seed, done, save, advance)
+            _draw(network, counts, how, seed, stack, begun, save, advance)
         for c in noise_for:
-            forms = sampling.matched_noise(network, c, counts[c], how, seed=key_of(seed, c))
-            done |= {f"noise/{c}/{form}": t for form, t in forms.items()}
-        run.write(IMAGES, to_bytes(done))
-        run.write(GRID, pictures.grid(_rows({dataset.classes[c]: done[f"class/{c}"] for c in counts})))
+            for first in range(0, counts[c], BATCH):
+                n = min(BATCH, counts[c] - first)
+                for form, images in sampling.matched_noise(network, c, n, how, seed=key_of(seed, c), first=first).items():
+                    stack.put(f"noise/{c}/{form}", first, images)
+        shown = {dataset.classes[c]: torch.from_numpy(stack.first(f"class/{c}", SHOWN)) for c in counts}
+        stack.finish(run.path / IMAGES)
+        run.write(GRID, pictures.grid(_rows(shown)))
         return {"passes": how.passes, "model": model.name}
 
     return compute(request, work, console)
@@ -94,10 +101,11 @@ def key_of(seed: int, label: int) -> int:
 
 
 def _draw(
-    network: Any, counts: dict[int, int], sampler: sampling.Sampler, seed: int, done: dict[str, Tensor], save: training.Save, advance: Any
+    network: Any, counts: dict[int, int], sampler: sampling.Sampler, seed: int, stack: Stack, begun: int, save: training.Save, advance: Any
 ) -> None:
-    have = {label: len(done.get(f"class/{label}", ())) for label in counts}
-    saved, total = time.monotonic(), sum(have.values())
+    """Everything but the first `begun` images, which lie in `stack` already."""
+    have = _shared_out(counts, begun)
+    saved, total = time.monotonic(), begun
     for batch in _batches(counts, have, alone=sampler.noisy):
         if sampler.noisy:
             [(label, first, n)] = batch
@@ -105,12 +113,22 @@ def _draw(
         else:
             found = sampling.sample_several(network, [(label, key_of(seed, label), first, n) for label, first, n in batch], sampler)
         for (label, first, n), images in zip(batch, found, strict=True):
-            done[f"class/{label}"] = torch.cat([done[f"class/{label}"], images]) if first else images
+            stack.put(f"class/{label}", first, images)
             total += n
         advance(total)
         if time.monotonic() - saved > training.CHECKPOINT_SECONDS:
-            save(training.State(total, done))
+            stack.flush()
+            save(training.State(total, {}))
             saved = time.monotonic()
+
+
+def _shared_out(counts: dict[int, int], done: int) -> dict[int, int]:
+    """How many of each class there are when `done` images were drawn, class after class."""
+    have = {}
+    for label, wanted in counts.items():
+        have[label] = min(wanted, done)
+        done -= have[label]
+    return have
 
 
 def _batches(counts: dict[int, int], have: dict[int, int], *, alone: bool) -> Iterator[list[tuple[int, int, int]]]:
