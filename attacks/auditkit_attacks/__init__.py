@@ -37,8 +37,14 @@ QUICK = (
     "repeat", "null-harvest", "wrong-label", "guidance-sweep", "sampler-sweep", "arithmetic", "handoff", "readout", "rescale",
     "embedding", "quantise", "reversal", "finetune", "relearn", "weights", "edit-depth", "null-likelihood",
 )  # fmt: skip
-# Where a suite spends more than a single attack does: with 100 images a point, relearn left +25 points [+4, ...] on a planted leak.
-BUDGETS: dict[str, dict[str, int]] = {"relearn": {"n": 200}, "relearn-all": {"n": 150}, "partial": {"n": 200}}
+# Where a suite spends more than a single attack does: with 100 images a point, relearn left +25 points [+4, ...] on a planted leak, partial
+# +21 [+3, ...]; with 2000, null-harvest +5.8 [+4.7, ...] clean ones, where nothing but the null branch was left.
+BUDGETS: dict[str, dict[str, int]] = {
+    "relearn": {"n": 200},
+    "relearn-all": {"n": 150},
+    "partial": {"n": 200},
+    "null-harvest": {"n": 8000},
+}
 # What `full` spends beyond the default budgets: hypotheses about retain-only fine-tuning speak of a thousand steps.
 LONGER: dict[str, dict[str, int]] = {"finetune": {"steps": 1000}, "auxiliary": {"steps": 1000}, "relearn-all": {"steps": 500}}
 SUITES = {"quick": QUICK, "standard": tuple(ATTACKS), "full": tuple(ATTACKS)}
