@@ -77,7 +77,7 @@ def run(arguments: list[str] | None = None) -> int:
 @app.command()
 def unlearn(
     classes: Classes = None,
-    method: Annotated[str, typer.Option("--method", help="safemax, random-label, gradient-ascent, gate or retrain.")] = "safemax",
+    method: Annotated[str, typer.Option("--method", help="safemax, salun, random-label, gradient-ascent, gate or retrain.")] = "safemax",
     original: Original = None,
     data: Data = "digits",
     steps: Annotated[int | None, typer.Option(help="Training steps.", rich_help_panel="SAFEMax")] = None,
@@ -320,7 +320,8 @@ def audit(
     judge_weights: JudgeWeights = None,
     inception: Inception = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="safemax (default), random-label, gradient-ascent, gate or retrain; not with --model.")
+        str | None,
+        typer.Option("--method", help="safemax (default), salun, random-label, gradient-ascent, gate or retrain; not with --model."),
     ] = None,
     seed: Seed = 0,
     set_: Annotated[

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -81,10 +81,15 @@ def drop_labels(labels: Tensor, null: int, rate: float, *, seed: int, step: int,
     return torch.where(u < rate, torch.full_like(labels, null), labels)
 
 
+def timesteps(n: int, *, seed: int, step: int) -> Tensor:
+    """n timesteps, uniform on 0..T-1, int64 (n,)."""
+    u = philox.uniform((n, 1), seed=seed, stream=philox.TIMESTEP, step=step)[:, 0]
+    return (u * diffusion.T).long().clamp_(max=diffusion.T - 1)
+
+
 def denoise_step(net: nn.Module, batch: Batch, loss: Loss, abar: Tensor, *, seed: int, step: int) -> Tensor:
     """One forward and backward over all rows; gradients are left in the network. Returns the weighted loss, 0-d float32."""
-    u = philox.uniform((len(batch.x0), 1), seed=seed, stream=philox.TIMESTEP, step=step)[:, 0]
-    t = (u * diffusion.T).long().clamp_(max=diffusion.T - 1).to(batch.x0.device)
+    t = timesteps(len(batch.x0), seed=seed, step=step).to(batch.x0.device)
     x_t = noising(batch.x0, t, abar, seed=seed, step=step)
     with precision.cast(net):
         pred = net(x_t, t, class_labels=batch.labels).sample
@@ -103,6 +108,7 @@ class State:
 
 Save = Callable[[State], None]
 Report = Callable[[int, float], None]
+Step = Callable[..., Tensor]  # denoise_step, or a method's own with its signature
 
 
 def fit(
@@ -115,12 +121,15 @@ def fit(
     save: Save | None = None,
     report: Report | None = None,
     at: dict[int, Callable[[], None]] | None = None,
+    descend: Step = denoise_step,
+    mask: Mapping[str, Tensor] | None = None,
 ) -> list[float]:
     """Trains what requires a gradient in `net`, in place, and returns the losses of the steps that this call ran.
 
     `batches(step)` gives the rows; `save` gets a checkpoint at the start, every 10 s and when interrupted, always of
     weights that have just given a finite loss; `at[k]` runs when k steps
-    are done (0 included). With `recipe.ema` the averaged weights are in the network at the end.
+    are done (0 included). With `recipe.ema` the averaged weights are in the network at the end. `descend` computes loss and gradients;
+    numbers whose `mask` (bool, by parameter name) is False stay as they are.
     Raises FloatingPointError with the step at the first loss that is not finite, KeyboardInterrupt after a last checkpoint.
     """
     loss = loss or Loss()
@@ -144,7 +153,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr_at(step)
             optimizer.zero_grad(set_to_none=True)
-            value = denoise_step(net, batches(step).to(device), loss, abar, seed=recipe.seed, step=step).item()
+            value = descend(net, batches(step).to(device), loss, abar, seed=recipe.seed, step=step).item()
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss is {value} at step {step}: training diverged; try a smaller --lr")
             due = interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS
@@ -154,6 +163,8 @@ def fit(
             if interrupted():
                 raise KeyboardInterrupt
             nn.utils.clip_grad_norm_(parameters.values(), recipe.clip)
+            for name in mask or ():
+                parameters[name].grad.mul_(mask[name])  # type: ignore[index, union-attr]
             optimizer.step()
             if recipe.ema:
                 decay = min(recipe.ema, (1 + step) / (10 + step))

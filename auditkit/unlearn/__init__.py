@@ -2,6 +2,7 @@
 
 METHODS = {
     "safemax": "auditkit.unlearn.safemax",
+    "salun": "auditkit.unlearn.salun",
     "random-label": "auditkit.unlearn.random_label",
     "gradient-ascent": "auditkit.unlearn.gradient_ascent",
     "gate": "auditkit.unlearn.gate",
