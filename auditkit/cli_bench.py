@@ -23,7 +23,7 @@ def bench(
     """Time our code beside plain PyTorch, torch.compile, diffusers and the peers' loops; what computes something else is not timed."""
     choose("benchmark", what, (*WHAT, "all"))
     choose("--size", size, ("digits", "cifar10"))
-    if out is not None and not Path(out).absolute().parent.is_dir():
+    if out is not None and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
         raise UserError(f"--out takes a file in a folder that exists, got {out}")
     shown = console()
     from auditkit import files, provenance, show_bench
@@ -38,19 +38,21 @@ def bench(
         "judges": lambda: judges.run(n, repeats),
         "audit": lambda: audit.run(repeats),
     }
-    results = []
-    for name in WHAT if what == "all" else (what,):
-        shown.say(f"{name}: {repeats} rounds")
-        results.append(todo[name]())
-        show_bench.result(results[-1])
-    record = {
+    record: dict[str, Any] = {
         "commit": provenance.commit(),
         "machine": provenance.machine(),
         "processor": provenance.processor(),
         "versions": provenance.versions(),
-        "results": results,
+        "results": [],
     }
-    if out is not None:
-        files.write(Path(out), json.dumps(record, indent=1) + "\n")
+    for name in WHAT if what == "all" else (what,):
+        shown.say(f"{name}: {repeats} rounds")
+        try:
+            record["results"].append(todo[name]())
+        except (RuntimeError, OSError, MemoryError) as error:  # one that cannot run here must not lose the others
+            record["results"].append({"what": name, "wrong": f"not measured: {type(error).__name__}: {error}"})
+        show_bench.result(record["results"][-1])
+        if out is not None:
+            files.write(Path(out), json.dumps(record, indent=1) + "\n")
     if as_json or out is None:
         print(json.dumps(record))

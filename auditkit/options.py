@@ -39,7 +39,7 @@ FailOn = Annotated[
 ]
 
 PROTOCOLS = ("clean", "paper")  # evaluators' protocol.PROTOCOLS, whose import would bring torch; a test compares them
-COMMANDS = ("unlearn", "pretrain", "retrain", "sample", "relearn", "finetune", "evaluate", "audit")
+COMMANDS = ("attack", "unlearn", "pretrain", "retrain", "sample", "relearn", "finetune", "evaluate", "audit")
 
 
 def parse_classes(text: str | None) -> tuple[int, ...] | None:

@@ -1,8 +1,10 @@
 """The pictures: a grid of images, one labelled row each; recovery curves with their floors; the excess of each attack. PNG or SVG bytes,
 reproducible."""
 
+import functools
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,21 @@ from auditkit.results import Measure
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito, https://jfly.uni-koeln.de/color/).
 COLOURS = {"subject": "#D55E00", "original": "#000000", "retrained": "#0072B2", "random": "#999999", "gate": "#CC79A7"}
+Bar = tuple[str, float | None, float | None, float | None, bool]
 DASHES = {"subject": "-", "original": ":", "retrained": "--", "random": "--", "gate": ":"}
+
+
+def _plain(draw: Callable[..., bytes]) -> Callable[..., bytes]:
+    """A picture in which foreign names are words, never formulas: "$_$" would be an error."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Any, **options: Any) -> bytes:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}):
+            return draw(*arguments, **options)
+
+    return drawn
 
 
 def _saved(figure: Any, kind: str = "png") -> bytes:
@@ -41,6 +57,7 @@ def strip(images: Tensor) -> bytes:
     return buffer.getvalue()
 
 
+@_plain
 def grid(rows: list[tuple[str, Tensor]], title: str = "") -> bytes:
     """A PNG with one row per (name, uint8 images (N, C, H, W)); missing images stay blank."""
     from matplotlib.figure import Figure
@@ -65,10 +82,11 @@ def grid(rows: list[tuple[str, Tensor]], title: str = "") -> bytes:
     for spine in axes.spines.values():
         spine.set_visible(False)
     if title:
-        figure.text(0.1 / size[0], 1 - 0.28 / size[1], title, fontsize=10, weight="bold", parse_math=False)
+        figure.text(0.1 / size[0], 1 - 0.28 / size[1], title, fontsize=10, weight="bold")
     return _saved(figure)
 
 
+@_plain
 def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title: str, ylabel: str, kind: str = "png") -> bytes:
     """A picture (png or svg) with one panel per (name, curves by role); a curve is (step, Measure) in order, its 95 % interval shaded."""
     from matplotlib.figure import Figure
@@ -113,19 +131,20 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
     return _saved(figure, kind)
 
 
-def bars(rows: list[tuple[str, float | None, float | None, float | None]], title: str, margin: float, kind: str = "png") -> bytes:
-    """A picture (png or svg) of one dot with its interval for each attack: (name, excess, low, high) as shares; None was not measured."""
+@_plain
+def bars(rows: list[Bar], title: str, margin: float, kind: str = "png") -> bytes:
+    """A picture (png or svg) of one dot with its interval for each attack, in shares; None was not measured."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 0.28 * len(rows) + 1.3), dpi=110)
     axes = figure.add_subplot()
     axes.axvspan(-100 * margin, 100 * margin, color="#999999", alpha=0.15, lw=0)
     axes.axvline(0, color="#555555", lw=0.8)
-    for k, (_, value, low, high) in enumerate(rows):
+    for k, (_, value, low, high, is_broken) in enumerate(rows):
         if value is None or low is None or high is None:
             axes.text(2, k, "not measured", fontsize=7, va="center", color="#777777")
             continue
-        colour = "#D55E00" if low > margin else "#0072B2" if high < margin else "#777777"
+        colour = "#D55E00" if is_broken else "#0072B2" if high < margin else "#777777"
         axes.errorbar(
             100 * value, k, xerr=[[100 * max(0.0, value - low)], [100 * max(0.0, high - value)]], fmt="o", ms=4, color=colour, capsize=2
         )

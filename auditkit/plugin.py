@@ -15,6 +15,7 @@ from typing import Any
 
 from auditkit.errors import UserError
 
+IMPORTED: dict[str, str] = {}  # file to the hash that it had when this process imported it
 SPEC = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -28,7 +29,7 @@ def check(option: str, spec: str) -> str:
 def find(option: str, spec: str) -> tuple[Any, Any, str]:
     """The module, the function and the hash of the file that it stands in. Raises UserError when there is none."""
     module_name, _, function_name = check(option, spec).partition(":")
-    here = str(Path.cwd())
+    here, fresh = str(Path.cwd()), module_name not in sys.modules
     sys.path.insert(0, here)
     try:
         with quiet():
@@ -43,7 +44,12 @@ def find(option: str, spec: str) -> tuple[Any, Any, str]:
     file = getattr(module, "__file__", None)
     if not file:
         raise UserError(f"{option} {spec}: {module_name} is no file, so that it cannot be hashed into the result")
-    return module, function, hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    now = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    if fresh:
+        IMPORTED[file] = now
+    if IMPORTED.setdefault(file, now) != now:  # the old code would run under the new hash
+        raise UserError(f"{option} {spec}: {Path(file).name} was changed after it was imported; start again")
+    return module, function, now
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Batched sampling: DDIM, ancestral DDPM and DPM-Solver++(2M), classifier-free guidance with both branches in one call.
 
 Image i depends on (seed, i) alone: noise is keyed by the image's index, so batch size, chunking and resuming cannot
-change it (beyond float32 rounding in the network, at most a few 1e-6 before the last rounding to 8 bits).
+change it (beyond float32 rounding in the network, at most a few 1e-6 before the last rounding to 8 bits; networks that run in bfloat16,
+precision.py, round to three digits, and differently on other hardware).
 """
 
 import math

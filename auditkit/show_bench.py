@@ -7,7 +7,9 @@ from auditkit import terminal
 
 def result(record: dict[str, Any]) -> None:
     """Seconds of each arm with 20th and 80th percentile, and how many times as long as ours it took."""
-    if record["what"] == "kernels":
+    if record.get("wrong"):
+        terminal.say(f"{record['what']}: no time, since the check failed: {record['wrong']}")
+    elif record["what"] == "kernels":
         for name, op in record["ops"].items():
             _arms(f"{name}, {record['rows']} rows, {record['dtype']} on {record['device']}", op)
             if "bytes_per_second" in op:

@@ -37,9 +37,9 @@ def suite(run: Run) -> None:
     for row in record["rows"]:
         for note in row["notes"]:
             terminal.say(f"- {row['attack']}: {note}")
-        if "subject" in row["recall"]:
-            each = ", ".join(f"{role} {_recall(found)}" for role, found in row["recall"].items() if role in ("subject", "retrained"))
-            terminal.say(f"- {row['attack']}, recall of heldout images (of the attacker's own): {each}")
+        if row["coverage"]:
+            each = ", ".join(f"{role} {_covered(found)}" for role, found in row["coverage"].items())
+            terminal.say(f"- {row['attack']}, heldout images covered (of the attacker's own): {each}")
         for floor, found in row["recovery"].items():
             if floor != "steps" and found["ain"]["value"] is not None:
                 m = found["ain"]
@@ -50,7 +50,7 @@ def suite(run: Run) -> None:
     verdict(record, run.result.details.get("seconds", {}))
 
 
-def _recall(found: dict[str, dict[str, Any]]) -> str:
+def _covered(found: dict[str, dict[str, Any]]) -> str:
     held, own = found["heldout"], found["given"]
     low, high = 100 * held["low"], 100 * held["high"]
     return f"{100 * held['value']:.0f} % [{low:.0f}, {high:.0f}] of {held['n']} ({100 * own['value']:.0f} % of {own['n']})"

@@ -26,6 +26,9 @@ class Stack:
         if not self.resumed:
             with path.open("wb") as file:
                 file.write(header)
+                file.flush()
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, not a bus error on the way
                 file.truncate(size)
         self._maps = {
             name: np.memmap(path, np.uint8, "r+", len(header) + offset, layout[name]) for name, offset in offsets.items() if layout[name][0]

@@ -25,7 +25,7 @@ class Work:
 
     def batches(self, step: int) -> training.Batch:
         n = self.rows
-        x = torch.cat([torch.tanh(torch.randn(2 * n, *self.model.shape, generator=torch.Generator().manual_seed(step)))])
+        x = torch.tanh(torch.randn(2 * n, *self.model.shape, generator=torch.Generator().manual_seed(step)))
         forget = torch.arange(2 * n) < n
         labels = torch.where(forget, 2, torch.arange(2 * n) % self.model.null)
         return training.Batch(x, labels, forget, torch.full((2 * n,), 1 / n))

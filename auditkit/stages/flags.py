@@ -26,9 +26,10 @@ def raised(
     for name, row in rows.items():
         found += [_flag(name, text) for text in _of_a_row(row)]
         found += [_flag(name, text) for key, run in runs.items() if key[1:] == (name, "subject") for text in _of_a_cell(run, dataset, case)]
-    if record["planted"] and case.classes[0] not in record["planted"]:
-        where = ", ".join(map(str, record["planted"]))
-        found.append(_flag("", f"attacks validated in class {where}, not in this one (auditkit selftest --class {case.classes[0]})"))
+    other = [name for name in rows if record["planted"].get(name, case.classes[0]) != case.classes[0]]
+    if other:
+        hint = f"auditkit selftest --class {case.classes[0]}"
+        found.append(_flag("", f"validated in another class, not in this one ({hint}): {', '.join(other)}"))
     best = {
         t: max((r["excess"]["low"] for r in rows.values() if r["tier"] == t and r["excess"]), default=None) for t in ("query", "forget")
     }

@@ -11,9 +11,9 @@ from auditkit.results import Measure
 from auditkit.stages.attack import GIVEN
 from auditkit.stages.sample import IMAGES, images
 from auditkit_evaluators import stats
-from auditkit_evaluators.neighbours import inside, nearest
+from auditkit_evaluators.neighbours import nearest
 
-K = 3  # the balls of recall reach to the third neighbour, as in Kynkaanniemi et al.'s experiments (https://arxiv.org/abs/1904.06991)
+K = 3  # a ball reaches to the third neighbour; coverage as in Naeem et al. (https://arxiv.org/abs/2002.09797)
 
 
 def given_of(run: rundir.Run) -> Tensor:
@@ -35,19 +35,23 @@ def copied(made: Tensor, given: Tensor, fresh: Tensor) -> Measure:
     return stats.rate("nearer to the attacker's images", int((first < second).sum()), len(made))
 
 
-def recall(made: Tensor, real: Tensor, name: str) -> Measure:
-    """The share of `real` images inside a ball around one of `made` that reaches to its third neighbour, by pixels; both uint8."""
+def coverage(made: Tensor, real: Tensor, name: str) -> Measure:
+    """The share of `real` images whose ball, reaching to their third neighbour among themselves, holds one of `made`; by pixels, uint8.
+
+    The balls lie around real images: around made ones, a few images of noise would cover everything (40 among 160 copies: 77 %).
+    """
     x, y = (t.flatten(1).double().numpy() for t in (made, real))
-    radii = nearest(x, x, K, exclude_self=True)[0][:, -1]
-    return stats.rate(name, int((inside(y, x, radii) > 0).sum()), len(y), safer="lower")
+    radii = nearest(y, y, K, exclude_self=True)[0][:, -1]
+    return stats.rate(name, int((nearest(y, x, 1)[0][:, 0] <= radii).sum()), len(y), safer="lower")
 
 
-def recalls(cells: dict[str, rundir.Run], at: str, dataset: data.Dataset, classes: tuple[int, ...]) -> dict[str, dict[str, Any]]:
-    """By role, at one point: the recall of heldout images, and of those that the attacker had. Empty where the attacker had none."""
+def coverages(cells: dict[str, rundir.Run], at: str, dataset: data.Dataset, classes: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+    """By role, at one point: what its images cover of heldout images, and of those that the attacker had. Empty where the attacker had
+    none."""
     found = {}
     for role, run in cells.items():
         made = images(run) if {GIVEN, IMAGES} <= set(run.result.files) else {}
-        if at in made and len(made[at]) > K:
+        if at in made:
             references = {"heldout": unseen(dataset, classes), "given": given_of(run)}
-            found[role] = {name: recall(made[at], real, f"{role}: recall of {name}").model_dump() for name, real in references.items()}
+            found[role] = {name: coverage(made[at], real, f"{role}: coverage of {name}").model_dump() for name, real in references.items()}
     return found

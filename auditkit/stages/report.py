@@ -9,7 +9,7 @@ from auditkit.results import Measure
 from auditkit.stages.cell import SILENT, Console, compute
 from auditkit.stages.evaluate import EVALUATION
 from auditkit.stages.sample import IMAGES, images
-from auditkit.stages.suite import SUITE
+from auditkit.stages.suite import SUITE, VERSION, excesses
 
 PAGE = "report.html"
 RECORDS = {"audit": "summary.json", "evaluate": EVALUATION, "suite": SUITE}
@@ -20,43 +20,52 @@ NOISE = "eps=0"
 def report(name: str | None = None, *, redact: bool = False, console: Console = SILENT) -> rundir.Run:
     """The page of a finished audit, evaluation or suite (the latest unless named), with the newest of the other kind on the same model.
 
-    Seconds and versions stand on it, so its digest is that of the document; it lists the digests of the evidence.
+    What is on the page decides its run: the evidence, the runs whose images are still there, seconds and versions.
     """
-    main = rundir.find(name) if name is not None else rundir.pointed("latest")
-    if main is None:
-        raise UserError("there is nothing to report yet: run auditkit audit --class 2 first, or name a run")
+    main = rundir.find(name) if name is not None else _latest()
     if main.request.stage not in RECORDS:
         raise UserError(f"{main.name} is a run of {main.request.stage}; a report is about a run of audit, evaluate or attack quick")
+    if main.request.stage == "suite" and not _current(main):
+        raise UserError(
+            f"{main.name} was made by an older auditkit: run auditkit attack {main.request.method} again (what is finished is kept)"
+        )
     judged, attacked = (main, _beside(main, ("suite",))) if main.request.stage != "suite" else (_beside(main, ("audit", "evaluate")), main)
+    used = _parents(judged) | _parents(attacked)
+    seconds = attacked.result.details.get("seconds", {}) if attacked else {}
     request = rundir.Request(
         stage="report",
         method=main.request.stage,
         classes=main.request.classes,
-        params={"redact": redact, "version": 1},
-        parents={key: run.digest for key, run in (("evaluation", judged), ("suite", attacked)) if run is not None},
+        params={"redact": redact, "version": 2, "seconds": seconds, "made": _machine(main)},
+        parents={
+            **{key: run.digest for key, run in (("evaluation", judged), ("suite", attacked)) if run is not None},
+            **{f"used/{key}": run.digest for key, run in used.items()},
+        },
         data=main.request.data,
     )
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
-        run.write(PAGE, page(judged, attacked, redact=redact))
+        run.write(PAGE, page(judged, attacked, used, seconds, redact=redact))
         return {}
 
     return compute(request, work, console)
 
 
-def page(judged: rundir.Run | None, attacked: rundir.Run | None, *, redact: bool) -> str:
-    """The HTML of one evaluation and one suite; either may be missing."""
+def page(
+    judged: rundir.Run | None, attacked: rundir.Run | None, used: dict[str, rundir.Run], seconds: dict[str, float], *, redact: bool
+) -> str:
+    """The HTML of one evaluation and one suite; either may be missing. `used` are the runs that they were made from."""
     evaluation = judged.read_json(RECORDS[judged.request.stage]) if judged else None
     suite = attacked.read_json(SUITE) if attacked else None
     subject = (suite or evaluation or {})["subject"]
     asked = suite["class"] if suite else evaluation["class_names"][evaluation["class"]] if evaluation else ""
-    used = _parents(judged) | _parents(attacked)
+    alone = judged is not None and "images" in judged.request.parents
     return render(
-        title=f"Has {subject} forgotten class {asked}?",
+        title=f"Do {subject} show class {asked}?" if alone else f"Has {subject} forgotten class {asked}?",
         evaluation=evaluation,
         suite=suite,
-        seconds=attacked.result.details.get("seconds", {}) if attacked else {},
-        sheets=() if redact else [*_untouched(evaluation, used), *_attacked(suite, used)],
+        seconds=seconds,
+        sheets=() if redact else [*_untouched(evaluation, used), *(_attacked(suite, used) if suite else _audited(evaluation))],
         plots=_plots(evaluation, suite),
         recipe=_recipe(judged, attacked, used),
         runs=[(run.name, run.digest) for run in (judged, attacked) if run] + sorted((r.name, r.digest) for r in used.values()),
@@ -64,11 +73,30 @@ def page(judged: rundir.Run | None, attacked: rundir.Run | None, *, redact: bool
     )
 
 
+def _latest() -> rundir.Run:
+    """The run that `latest` names if a report can be about it, else the newest that one can."""
+    pointed = rundir.pointed("latest")
+    if pointed is not None and pointed.request.stage in RECORDS:
+        return pointed
+    found = max(rundir.finished(*(f"{stage}-" for stage in RECORDS)), key=lambda r: r.result.finished, default=None)
+    if found is None:
+        raise UserError("there is nothing to report yet: run auditkit audit --class 2 first, or name a run")
+    return rundir.read(found.path)
+
+
+def _current(run: rundir.Run) -> bool:
+    """Whether a suite's record is what today's pages read."""
+    return run.request.stage != "suite" or int(run.request.params.get("version", 0)) == VERSION
+
+
 def _beside(main: rundir.Run, stages: tuple[str, ...]) -> rundir.Run | None:
     """The newest finished run of one of `stages` about the same model and classes; an audit before an evaluation of its own."""
-    mine = (main.request.parents.get("model"), main.request.classes)
-    found = [r for r in rundir.finished(*(f"{s}-" for s in stages)) if (r.request.parents.get("model"), r.request.classes) == mine]
-    newest = max(found, key=lambda r: r.result.finished, default=None) if mine[0] else None
+
+    def about(run: rundir.Run) -> tuple[Any, ...]:
+        return run.request.parents.get("model"), run.request.classes, run.request.data
+
+    found = [r for r in rundir.finished(*(f"{s}-" for s in stages)) if about(r) == about(main) and _current(r)]
+    newest = max(found, key=lambda r: r.result.finished, default=None) if about(main)[0] else None
     return rundir.read(newest.path) if newest else None
 
 
@@ -106,25 +134,42 @@ def _attacked(suite: dict[str, Any] | None, used: dict[str, rundir.Run]) -> list
     for row in sorted(drawn, key=lambda row: (not row["broken"], -row["excess"]["low"])):
         rows = []
         for role in ("subject", "retrained", "random", "original") if row["broken"] else ("subject", row["excess"]["floor"]):
-            run = next((r for key, r in used.items() if key.split("/")[1:] == [row["attack"], role]), None)
+            cells = [(int(key.split("/")[0]), r) for key, r in used.items() if key.split("/")[1:] == [row["attack"], role]]
+            run = min(cells, key=lambda cell: cell[0])[1] if cells else None
             made = images(run) if run is not None and IMAGES in run.result.files else {}
             if row["at"] in made and role in row["rates"]:
                 m = min(row["rates"][role].values(), key=lambda m: m["value"])
                 note = f"{100 * m['value']:.0f} % [{100 * m['low']:.0f}, {100 * m['high']:.0f}], n = {m['n']}"
-                rows.append((role, note, pictures.strip(made[row["at"]][:COLUMNS])))
+                seeds = f"; images of the first of {suite['seeds']} seeds" if suite and suite["seeds"] > 1 else ""
+                rows.append((role, note + seeds, pictures.strip(made[row["at"]][:COLUMNS])))
         if rows:
             at = row["chosen"] or row["at"].replace("/", ", step ")
             sheets.append(Sheet(f"{row['attack']}{' (broken)' if row['broken'] else ''}: {at}", rows, aside=not row["broken"]))
     return sheets
 
 
+def _audited(evaluation: dict[str, Any] | None) -> list[Sheet]:
+    """What the attacks of an audit made of the subject and its controls, where the subject exceeds its floors most."""
+    where, sheets = rundir.by_digest(), []
+    for attack, worst in (evaluation or {"headlines": {}})["headlines"].items():
+        rows = []
+        for entry in (e for e in evaluation["sets"] if e["set"] == attack) if evaluation else ():
+            run = rundir.read(where[entry["digest"]]) if entry["digest"] in where else None
+            made = images(run) if run is not None else {}
+            key = f"{worst['setting']}/{worst['step']}"
+            if key in made:
+                rows.append(
+                    (entry["role"], f"{entry['verdict']['word']}, n = {entry['verdict']['n']}", pictures.strip(made[key][:COLUMNS]))
+                )
+        if rows:
+            sheets.append(Sheet(f"{attack}: {worst['setting']}, step {worst['step']}", rows))
+    return sheets
+
+
 def _plots(evaluation: dict[str, Any] | None, suite: dict[str, Any] | None) -> list[tuple[str, bytes]]:
     """SVG with what it shows in words: the excess of every attack, then one recovery curve for each attack that trains."""
     if suite:
-        bars = [
-            (r["attack"], e["value"], e["low"], e["high"]) if (e := r["excess"]) else (r["attack"], None, None, None) for r in suite["rows"]
-        ]
-        plots = [("excess of each attack over its highest floor", pictures.bars(bars, "", suite["margin"], "svg"))]
+        plots = [("excess of each attack over its highest floor", pictures.bars(excesses(suite), "", suite["margin"], "svg"))]
         curves = [(f"{r['attack']}, {r['at'].rpartition('/')[0]}", r["curves"]) for r in suite["rows"] if r["curves"]]
         return plots + [(f"recovery by {name}", _curve(name, lines, suite["class"], "the more sceptical judge")) for name, lines in curves]
     if evaluation is None:
@@ -145,15 +190,20 @@ def _recipe(judged: rundir.Run | None, attacked: rundir.Run | None, used: dict[s
     main = attacked or judged
     assert main is not None
     model = used.get("model")
-    made = [("subject", f"{model.name}, digest {model.digest}")] if model else [("subject", f"digest {main.request.parents.get('model')}")]
+    given = next((f"{key}, digest {main.request.parents[key]}" for key in ("model", "images") if key in main.request.parents), "")
+    made = [("subject", f"{model.name}, digest {model.digest}" if model else given)]
     if model:
         made.append(("unlearned by", f"{model.request.method}, seed {model.request.seed}: {_settings(model.request.params)}"))
     made += [(r.request.stage, f"{r.name}, digest {r.digest}, seed {r.request.seed}") for r in (judged, attacked) if r]
     sampler = next((r.request.params["sampler"] for r in used.values() if "sampler" in r.request.params), None)
     made += [("sampler", _settings(sampler))] if sampler else []
     made.append(("data", f"SHA-256 {main.request.data}"))
-    made.append(("versions", _settings(main.result.versions)))
-    return [*made, ("commit", main.result.commit or "an installed package"), ("machine", main.result.machine)]
+    return [*made, *_machine(main).items()]
+
+
+def _machine(main: rundir.Run) -> dict[str, str]:
+    found = main.result
+    return {"versions": _settings(found.versions), "commit": found.commit or "an installed package", "machine": found.machine}
 
 
 def _settings(values: dict[str, Any]) -> str:

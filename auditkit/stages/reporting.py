@@ -43,15 +43,17 @@ def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int,
 
     heard = [j for j in panel.judges if j.family != ATTACKERS]
     able = sorted((j for j in heard if on_real(j) >= KNOWS), key=on_noise)
-    able += sorted((j for j in heard if j not in able), key=on_real, reverse=True)  # where too few know the class, the best of the rest
-    others = [j for j in able[1:] if j.family != able[0].family]
-    second = next((j for j in others if j.space != able[0].space), next(iter(others), None))
+    rest = sorted((j for j in heard if j not in able), key=on_real, reverse=True)  # where too few know the class, the best of the rest
+    first, others = (able + rest)[0], [[j for j in group if j.family != (able + rest)[0].family] for group in (able, rest)]
+    second = next((j for group in others for j in (*(j for j in group if j.space != first.space), *group)), None)
     if second is None:
-        raise UserError(f"attacks are judged by two families, and only {able[0].family} is there for {dataset.name}: give --judge-weights")
-    chosen = [able[0], second]
-    about = {
-        j.name: {"family": j.family, "sha": j.sha, "card": cards.key(j, dataset), "real": on_real(j), "noise": on_noise(j)} for j in chosen
-    }
+        raise UserError(f"attacks are judged by two families, and only {first.family} is there for {dataset.name}: give --judge-weights")
+    chosen = [first, second]
+    about = {}
+    for j in chosen:
+        card = panel.cards[j.name]
+        n = [card.classes[asked].hit.n, min(card.panel[kind].n for kind in cards.INDEPENDENT)]
+        about[j.name] = {"family": j.family, "sha": j.sha, "card": cards.key(j, dataset), "real": on_real(j), "noise": on_noise(j), "n": n}
     return chosen, about
 
 

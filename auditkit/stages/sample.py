@@ -57,8 +57,8 @@ def sample(
                 for form, images in sampling.matched_noise(network, c, n, how, seed=key_of(seed, c), first=first).items():
                     stack.put(f"noise/{c}/{form}", first, images)
         shown = {dataset.classes[c]: torch.from_numpy(stack.first(f"class/{c}", SHOWN)) for c in counts}
-        stack.finish(run.path / IMAGES)
         run.write(GRID, pictures.grid(_rows(shown)))
+        stack.finish(run.path / IMAGES)  # last: until then a killed job finds its images again
         return {"passes": how.passes, "model": model.name}
 
     return compute(request, work, console)

@@ -130,17 +130,24 @@ def validated(rows: list[dict[str, Any]], attacks: tuple[str, ...]) -> dict[str,
     return {a: all(r["broken"] == (r["kind"] == "MUST") for r in found_rows) for a, found_rows in mine.items()}
 
 
-def known(asked: int) -> tuple[dict[str, bool], list[int]]:
-    """What the latest finished selftests in class `asked` say of each attack, and of an attack that has none there, those in other
-    classes; and the classes that were planted in. Empty where none was run."""
+def known(asked: int, dataset: data.Dataset) -> tuple[dict[str, bool], dict[str, int]]:
+    """What finished selftests say of each attack, and the class that was planted in: `asked` where there is one of it, else another.
+
+    Of several in one class that with the most seeds counts, then the latest. Plants in another data set count as another class, -1.
+    """
     runs = [
         run
         for run in rundir.finished("selftest-")
         if (run.request.params["plants"], run.request.params.get("version")) == (plants.VERSION, VERSION)
     ]
     says: dict[str, bool] = {}
-    used = []
-    for run in sorted(runs, key=lambda r: (r.request.params["label"] == asked, r.result.finished)):
-        says |= rundir.read(run.path).read_json(SELFTEST)["validated"]
-        used.append(int(run.request.params["label"]))
-    return says, [asked] if asked in used else sorted(set(used))
+    planted: dict[str, int] = {}
+    for run in sorted(runs, key=lambda r: (_class_of(r, dataset) == asked, r.request.seed, r.result.finished)):
+        found = rundir.read(run.path).read_json(SELFTEST)["validated"]
+        says |= found
+        planted |= dict.fromkeys(found, _class_of(run, dataset))
+    return says, planted
+
+
+def _class_of(run: rundir.Run, dataset: data.Dataset) -> int:
+    return int(run.request.params["label"]) if run.request.data == dataset.sha256 else -1

@@ -11,7 +11,7 @@ from auditkit import data, pictures, rundir, training
 from auditkit.stages import flags
 from auditkit.stages.attack import CURVE, FLOORS, cell, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.heldout import recalls
+from auditkit.stages.heldout import coverages
 from auditkit.stages.lineup import Lineup, count_of, lineup
 from auditkit.stages.pooling import Key, curves_of, recovery_of, together, trains
 from auditkit.stages.reporting import Seen, over, points, reporters
@@ -25,6 +25,7 @@ from auditkit_evaluators.excess import MARGIN, Excess, broken
 
 SUITE, PICTURE, GRID = "suite.json", "suite.png", "grid.png"
 COLUMNS, WORST = 16, 3
+VERSION = 7  # of a suite's record
 
 
 def suite(
@@ -45,13 +46,13 @@ def suite(
     judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)  # refused before anything is spent
     side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
     runs = {key: found(call) for key, call in made.calls.items()}
-    says, planted = known(made.case.classes[0])
+    says, planted = known(made.case.classes[0], dataset)
     request = rundir.Request(
         stage="suite",
         method=name,
         classes=made.case.classes,
         seed=seed,
-        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "planted": planted, "version": 6},
+        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "planted": planted, "version": VERSION},
         parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
         data=dataset.sha256,
     )
@@ -73,12 +74,9 @@ def suite(
 
 
 def seconds_of(runs: dict[Key, rundir.Run]) -> dict[str, float]:
-    """How long each attack on the subject took, all its training seeds together: beside the result, since it is not part of a digest."""
-    found_seconds: dict[str, float] = {}
-    for (_, attack, role), run in runs.items():
-        if role == "subject":
-            found_seconds[attack] = found_seconds.get(attack, 0) + run.result.seconds
-    return found_seconds
+    """How long each attack on the subject took, the first training seed: beside the result, since it is no part of a digest."""
+    first = min(runs)[0]
+    return {attack: run.result.seconds for (seed, attack, role), run in runs.items() if (seed, role) == (first, "subject")}
 
 
 def _record(
@@ -111,7 +109,7 @@ def _record(
         row["broken"] = row["attack"] in whole
         row["recovery"] = recovery_of(row["attack"], seen)
         first = {role: run for (s, a, role), run in runs.items() if a == row["attack"] and s == min(runs)[0]}
-        row["recall"] = recalls(first, row["at"], dataset, made.case.classes)
+        row["coverage"] = coverages(first, row["at"], dataset, made.case.classes)
     return {
         "suite": name,
         "subject": made.case.subject.name,
@@ -218,7 +216,7 @@ def _examples(record: dict[str, Any], runs: dict[Key, rundir.Run], seed: int) ->
 DIAGNOSTIC = ("weights",)  # says where the edit is, not that the class came back
 
 
-def excesses(record: dict[str, Any]) -> list[tuple[str, float | None, float | None, float | None]]:
-    """Attack, excess and its interval, for the picture."""
-    found_rows = [(row["attack"], row["excess"]) for row in record["rows"]]
-    return [(name, e["value"], e["low"], e["high"]) if e else (name, None, None, None) for name, e in found_rows]
+def excesses(record: dict[str, Any]) -> list[pictures.Bar]:
+    """Attack, excess, its interval, and whether it is broken, for the picture."""
+    found_rows = [(row["attack"], row["excess"], row["broken"]) for row in record["rows"]]
+    return [(name, e["value"], e["low"], e["high"], b) if e else (name, None, None, None, False) for name, e, b in found_rows]

@@ -77,12 +77,21 @@ def test_the_command_runs_it_on_every_control_with_one_and_two_workers(here, cap
     assert json.loads(capsys.readouterr().out)["digest"] == first["digest"]
 
 
-def test_another_file_is_another_run(here):
+def test_a_file_that_changed_under_a_running_process_is_refused(here):
+    """Its old code would be sealed under the new file's hash."""
     (here / "mine.py").write_text(CODE)
-    first = plugin.load("mine:push").sha
-    del sys.modules["mine"]
+    plugin.load("mine:push")
     (here / "mine.py").write_text(CODE + "# changed\n")
-    assert plugin.load("mine:push").sha != first
+    with pytest.raises(UserError, match=r"mine\.py was changed after it was imported"):
+        plugin.load("mine:push")
+
+
+def test_hits_are_counted_by_the_attackers_judge_not_by_the_attack(here):
+    (here / "liar.py").write_text(HEAD + "def attack(*a, **k): return made(torch.zeros(50, 1, 8, 8, dtype=torch.uint8), 50)")
+    done = stages.attack("liar:attack", model=str(source.ZOO / "digits"), classes=(2,)).read_json("attack.json")
+    assert [(p["hits"], p["n"]) for p in done["curves"]["subject"]] == [(0, 50)]
+    alone = AttackResult(curve=(Point(setting="s", step=0, hits=3, n=5),), images={}, cost=Cost(evaluations=0, sampled_images=0))
+    assert plugin.counted(alone, None).notes == ("counted by the attack itself, without images: s/0",)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +104,16 @@ def test_another_file_is_another_run(here):
         (HEAD.replace('TIER = "query"', "") + "def attack(*a, **k): ...", "bad needs a TIER"),
         (HEAD.replace('"query"', '"quary"') + "def attack(*a, **k): ...", "TIER of bad"),
         (HEAD + "def attack(*a, **k): raise SystemExit(0)", "failed: SystemExit: 0"),
-        (HEAD + "def attack(*a, **k): return 3", "wanted an AttackResult with at least one point, got int"),
+        (HEAD + "def attack(*a, **k): return 3", "wanted an AttackResult with a tuple of at least one point, got int"),
         (HEAD + "def attack(*a, **k): return made(torch.zeros(4, 1, 8, 8))", r"wanted uint8 (n, 1, 8, 8), got torch.float32 (4, 1, 8, 8)"),
         (HEAD + "def attack(*a, **k): return made(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), 5)", "0 to n hits"),
+        (HEAD + "def attack(*a, **k): return AttackResult(curve=({},), images={}, cost=None)", "has Points, a Cost"),
+        (HEAD + "def attack(*a, **k): return made([1])", "got list"),
+        (
+            HEAD + "def attack(*a, **k):\n    p = Point(setting='lr/x', step=0, hits=0, n=1)\n"
+            "    return AttackResult(curve=(p,), images={}, cost=Cost(evaluations=0, sampled_images=0))",
+            "a setting without '/'",
+        ),
     ],
 )
 def test_what_is_no_attack_is_refused_in_one_line(here, code, message):

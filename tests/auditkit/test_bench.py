@@ -1,6 +1,8 @@
 """Benchmarks are checked for what they compare, never for how long it takes."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -76,7 +78,20 @@ def test_kernels_are_checked_against_their_definitions(monkeypatch):
 def test_neighbours_are_compared_with_scikit_learn():
     found = judges.run(300, 1)
     assert set(found["arms"]) == {"auditkit", "scikit-learn"}
-    assert all(arm["seconds"] > 0 for arm in found["arms"].values())
+    assert all(arm["p20"] <= arm["seconds"] <= arm["p80"] for arm in found["arms"].values())
+
+
+def test_memory_is_that_of_this_process_alone():
+    """What a parent had touched is not counted: getrusage's largest resident set is inherited, and was 0 above it."""
+    code = """
+import numpy as np
+from auditkit.bench.judges import peak
+before = peak(reset=True)
+block = np.ones(50_000_000, np.uint8)
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 40e6 < int(done.stdout) < 80e6
 
 
 def test_an_arm_that_cannot_run_hides_no_other():
@@ -98,6 +113,7 @@ def test_the_command_prints_one_record(small, capsys, tmp_path):
     assert "peers' loop" in capsys.readouterr().err
     assert run(["bench", "steps"]) == 2
     assert run(["bench", "step", "--out", str(tmp_path / "no" / "bench.json")]) == 2
+    assert run(["bench", "step", "--out", str(tmp_path)]) == 2, "a folder, before anything is timed"
     assert NAMED == WHAT
 
 

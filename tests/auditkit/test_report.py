@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from auditkit import pictures, rundir, stages
+from auditkit import data, pictures, rundir, stages
 from auditkit.cli import run
 from auditkit.errors import UserError
 from auditkit.report import page
@@ -26,7 +26,9 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUDITKIT_RUNS", str(folder))
         patch.setitem(SUITES, "quick", ("repeat", "readout", "relearn"))
-        patch.setattr(sys.modules["auditkit.stages.suite"], "known", lambda asked: (dict.fromkeys(ATTACKS, True), [asked]))
+        patch.setattr(
+            sys.modules["auditkit.stages.suite"], "known", lambda asked, _: (dict.fromkeys(ATTACKS, True), dict.fromkeys(ATTACKS, asked))
+        )
         patch.setattr(sys.modules["auditkit.stages.lineup"], "_budget", small)
         stages.unlearn("gate", (2,))
         suite = stages.suite("quick")
@@ -88,7 +90,7 @@ def test_redacted_it_holds_no_image_but_every_number(runs):
 def test_a_suite_alone_and_an_evaluation_alone_say_what_was_not_measured(runs):
     suite, evaluation = runs
     assert "Not measured: no evaluation" in page.render(**view(suite=suite.read_json("suite.json")))
-    assert "No attack suite was run" in page.render(**view(evaluation=evaluation.read_json("evaluation.json")))
+    assert "no attack suite was run" in page.render(**view(evaluation=evaluation.read_json("evaluation.json")))
 
 
 def test_every_foreign_word_is_escaped(runs):
@@ -143,19 +145,49 @@ def test_the_command_writes_the_page_where_it_is_told(runs, tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
-def test_images_that_were_deleted_are_missed_not_invented(runs, tmp_path, monkeypatch):
+def test_images_that_were_deleted_are_missed_not_invented(runs):
     """`runs rm` takes the pictures; the numbers stay."""
     suite = runs[0]
-    monkeypatch.setattr(rundir, "by_digest", dict)
-    text = sys.modules["auditkit.stages.report"].page(None, suite, redact=False)
+    text = sys.modules["auditkit.stages.report"].page(None, suite, {}, {}, redact=False)
     assert "Not shown: no images of these runs are at hand" in text
     assert "GATED" in text
+
+
+def test_other_pictures_are_another_report(runs):
+    """What lies on the page is in its request: a report after `runs rm` is not the one before."""
+    whole = stages.report(runs[0].name)
+    cell = next(r for r in rundir.finished("attack-readout") if r.request.role == "subject")
+    kept = {path.name: path.read_bytes() for path in cell.path.iterdir()}
+    rundir.remove(cell.name)
+    fewer = stages.report(runs[0].name)
+    cell.path.mkdir()
+    for name, content in kept.items():
+        (cell.path / name).write_bytes(content)
+    assert fewer.name != whole.name
+    assert read(fewer).count("data:image/png") < read(whole).count("data:image/png")
+
+
+def test_without_a_name_it_is_about_the_newest_run_that_it_can_be_about(runs):
+    rundir.point("latest", next(rundir.finished("unlearn-")))
+    assert stages.report().request.parents["suite"] == runs[0].digest
+    rundir.point("latest", runs[1])
+
+
+def test_images_alone_are_not_called_a_model(runs, tmp_path):
+    from PIL import Image
+
+    for k in range(3):
+        Image.fromarray(data.load("digits").images[k, 0].numpy()).save(tmp_path / f"{k}.png")
+    text = read(stages.report(stages.evaluate_images(str(tmp_path), (2,), ("knn",)).name))
+    assert "nothing is known of the model that made them" in text
+    assert "forgotten" not in text.partition("</h1>")[0]
+    assert "None" not in text
 
 
 def test_another_models_evaluation_is_not_put_beside_it(runs):
     other = source.bundled("digits", without=2)
     done = stages.evaluate(("knn",), model=str(other.folder), original=str(source.ZOO / "digits"), classes=(2,), n=20, retain_n=1)
-    assert "No attack suite was run" in read(stages.report(done.name))
+    assert "no attack suite was run" in read(stages.report(done.name))
 
 
 def test_a_picture_strip_keeps_every_pixel():
@@ -175,7 +207,8 @@ def test_an_svg_keeps_its_words_and_rounds_its_paths():
     from auditkit.results import Measure
 
     line = [(1, Measure(name="m", value=0.5, n=9, low=0.4, high=0.6)), (10, Measure(name="m", value=0.7, n=9, low=0.6, high=0.8))]
-    svg = pictures.curves([("lr=0.0005 <b>", {"subject": line})], "", "y", "svg").decode()
+    svg = pictures.curves([("lr=0.0005 <b>", {"subject": line})], "", "class $_$", "svg").decode()
     assert "lr=0.0005 &lt;b&gt;" in svg
+    assert "class $_$" in svg, "a name, not a formula"
     assert not re.search(r"[ML] \d+\.\d\d", svg)
-    assert svg == pictures.curves([("lr=0.0005 <b>", {"subject": line})], "", "y", "svg").decode()
+    assert svg == pictures.curves([("lr=0.0005 <b>", {"subject": line})], "", "class $_$", "svg").decode()

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def mini(folder, monkeypatch):
     """A suite of three cheap attacks, all said to be validated."""
     monkeypatch.setenv("AUDITKIT_RUNS", str(folder))
     monkeypatch.setitem(SUITES, "quick", MINI)
-    monkeypatch.setattr(SUITE, "known", lambda asked: (dict.fromkeys(ATTACKS, True), [asked]))
+    monkeypatch.setattr(SUITE, "known", lambda asked, _: (dict.fromkeys(ATTACKS, True), dict.fromkeys(ATTACKS, asked)))
 
 
 def test_the_gate_is_gated_and_its_break_has_a_cost(mini):
@@ -68,7 +69,7 @@ def test_a_retrained_model_is_not_broken_and_not_called_removed(mini):
 
 
 def test_what_is_not_validated_breaks_nothing(mini, monkeypatch):
-    monkeypatch.setattr(SUITE, "known", lambda asked: ({}, []))
+    monkeypatch.setattr(SUITE, "known", lambda asked, _: ({}, {}))
     stages.unlearn("gate", (2,))
     record = stages.suite("quick").read_json("suite.json")
     assert record["verdict"]["word"] == "UNDECIDED"
@@ -113,15 +114,18 @@ def test_copies_are_told_from_recoveries(digits):
 
 
 def test_who_memorised_covers_what_he_was_given_and_little_else(digits):
-    """Slightly noisy copies of 20 pictures against other real pictures of the class."""
+    """Slightly noisy copies of 20 pictures, alone and with noise among them, against other real pictures of the class."""
     images, _ = digits.part("model", torch.tensor([2]))
     given, fresh = images[:20], heldout.unseen(digits, (2,))
-    shake = torch.randint(-2, 3, (100, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    drawn = torch.Generator().manual_seed(0)
+    shake = torch.randint(-2, 3, (100, 1, 8, 8), generator=drawn)
     copies = (given.repeat(5, 1, 1, 1).int() + shake).clamp(0, 255).to(torch.uint8)
-    assert heldout.recall(copies, given, "").value == 1
-    assert heldout.recall(copies, fresh, "").value < 0.05
-    assert heldout.recall(images, fresh, "").value > 0.7, "real pictures cover real pictures"
-    assert heldout.recall(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), fresh, "").value == 0
+    noise = 255 * torch.randint(0, 2, (40, 1, 8, 8), generator=drawn, dtype=torch.uint8)
+    assert heldout.coverage(copies, given, "").value == 1
+    few = heldout.coverage(copies, fresh, "").value
+    assert heldout.coverage(torch.cat([copies, noise]), fresh, "").value == few < 0.6, "noise covers nothing"
+    assert heldout.coverage(noise, fresh, "").value == 0
+    assert heldout.coverage(images, fresh, "").value > 0.85, "real pictures cover real pictures"
 
 
 def test_suites_have_no_settings(mini, capsys):
@@ -170,10 +174,12 @@ def test_an_attack_that_misses_its_plant_is_not_validated(mini, monkeypatch):
 def test_what_a_selftest_says_is_remembered(folder, monkeypatch):
     monkeypatch.setenv("AUDITKIT_RUNS", str(folder))
     stages.selftest(("readout",))
-    assert known(2) == ({"readout": True, "scan": True}, [2])
-    says, planted = known(5)
+    digits = data.load("digits")
+    assert known(2, digits) == ({"readout": True, "scan": True}, {"readout": 2, "scan": 2})
+    says, planted = known(5, digits)
     assert says["readout"]
-    assert planted == [2], "validated in another class: a flag says so"
+    assert planted["readout"] == 2, "validated in another class: a flag says so"
+    assert known(2, replace(digits, sha256="0"))[1]["readout"] == -1, "a class of other data is another class"
 
 
 @pytest.fixture
@@ -287,13 +293,13 @@ def test_a_floor_that_failed_is_no_missing_floor(mini, monkeypatch):
         return SUITE.Seen({}, {}) if run.request.role == "retrained" else seen(run, judges, asked)
 
     monkeypatch.setattr(SUITE, "points", fails)
-    monkeypatch.setattr(SUITE, "known", lambda asked: (dict.fromkeys(ATTACKS, True) | {"other": True}, [9]))  # another request
+    monkeypatch.setattr(SUITE, "known", lambda asked, _: (dict.fromkeys(ATTACKS, True) | {"other": True}, {"repeat": 9}))  # another request
     stages.unlearn("gate", (2,))
     rows = stages.suite("quick").read_json("suite.json")["rows"]
     assert all(row["excess"] is None for row in rows)
     assert rows[0]["why"] == "not measured: the retrained floor failed"
     flagged = [f["text"] for f in rundir.pointed("latest").read_json("suite.json")["flags"]]
-    assert "attacks validated in class 9, not in this one (auditkit selftest --class 2)" in flagged
+    assert "validated in another class, not in this one (auditkit selftest --class 2): repeat" in flagged
 
 
 def test_one_setting_that_overflows_hides_nothing(digits):
