@@ -75,23 +75,22 @@ def _budget(attack: str, dataset: data.Dataset, case: Case, *, longer: bool) -> 
     return replace(budget, images=have) if 0 < have < getattr(budget, "images", 0) else budget
 
 
+def _by_its_method(
+    case: Case, classes: tuple[int, ...], seed: int, role: str, dataset: data.Dataset, console: Console
+) -> source.Source | None:
+    """What the subject's method and settings make with other classes or another seed; None where auditkit did not unlearn it."""
+    run = case.subject.run
+    if run is None or run.request.stage != "unlearn" or case.original is None:
+        return None
+    how: dict[str, Any] = {"data_name": dataset.spec, "original": case.original.spec, "params": run.request.params, "seed": seed}
+    return source.of_run(unlearn(run.request.method, classes, **how, point=False, console=console), role)
+
+
 def _again(case: Case, ahead: int, dataset: data.Dataset, console: Console) -> Case:
     """The same case with the subject unlearned with a training seed so far `ahead`, where auditkit unlearned it."""
     run = case.subject.run
-    if run is None or run.request.stage != "unlearn" or case.original is None:
-        return case
-    asked, seed = run.request, run.request.seed + ahead
-    made = unlearn(
-        asked.method,
-        asked.classes,
-        data_name=dataset.spec,
-        original=case.original.spec,
-        params=asked.params,
-        seed=seed,
-        point=False,
-        console=console,
-    )
-    return replace(case, subject=source.of_run(made, "subject"))
+    made = _by_its_method(case, run.request.classes, run.request.seed + ahead, "subject", dataset, console) if run else None
+    return replace(case, subject=made) if made else case
 
 
 def _second_floor(case: Case, dataset: data.Dataset, console: Console) -> source.Source | None:
@@ -115,19 +114,5 @@ def _second_floor(case: Case, dataset: data.Dataset, console: Console) -> source
 
 def _sham(case: Case, seed: int, dataset: data.Dataset, console: Console) -> source.Source | None:
     """The subject's method applied to another class: a ceiling, since the class in question was not touched."""
-    run = case.subject.run
-    if run is None or run.request.stage != "unlearn" or case.original is None:
-        return None
     other = next(k for k in [*range(case.classes[0] + 1, len(dataset.classes)), *range(case.classes[0])] if k not in case.classes)
-    asked = run.request
-    made = unlearn(
-        asked.method,
-        (other,),
-        data_name=dataset.spec,
-        original=case.original.spec,
-        params=asked.params,
-        seed=seed,
-        point=False,
-        console=console,
-    )
-    return source.of_run(made, "sham")
+    return _by_its_method(case, (other,), seed, "sham", dataset, console)
