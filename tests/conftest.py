@@ -1,6 +1,7 @@
 """Set before anything imports torch or Triton: kernels run in Triton's interpreter, one thread per process."""
 
 import os
+import sys
 
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -22,3 +23,14 @@ def runs_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder for plug-ins; what is imported from it is forgotten again."""
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]

@@ -8,14 +8,7 @@ from typing import Any
 import jinja2
 
 TEMPLATE = "page.html.j2"
-ROLES = {
-    "subject": "subject",
-    "original": "original",
-    "sham": "sham",
-    "retrained": "retrained",
-    "random": "random",
-    "gate": "gate",
-}
+ROLES = ("subject", "original", "sham", "retrained", "random", "gate")  # the columns, in this order
 MEANING = {
     "PRESENT": "the images show the class",
     "OTHER CLASS": "the images show another class",

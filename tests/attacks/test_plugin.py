@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,17 +29,6 @@ def made(images, hits=0):
     point = Point(setting="s", step=0, hits=hits, n=len(images))
     return AttackResult(curve=(point,), images={"s/0": images}, cost=Cost(evaluations=0, sampled_images=0))
 """
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A working folder for plug-ins; what is imported from it is forgotten again."""
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
-            del sys.modules[name]
 
 
 def test_the_attack_of_the_docs_undoes_what_it_says(here):

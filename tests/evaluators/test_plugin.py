@@ -14,17 +14,6 @@ from auditkit_evaluators import plugin
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "judges.md"
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A working folder for plug-ins; what is imported from it is forgotten again."""
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
-            del sys.modules[name]
-
-
 def test_the_judge_of_the_docs_judges(here, digits):
     [code] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
