@@ -3,9 +3,13 @@
 import hashlib
 import json
 import math
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+
+LATER = {"later": True}  # metadata of a setting that came after runs had been made
 
 
 class Record(BaseModel):
@@ -43,6 +47,15 @@ class Measure(Record):
         if self.low is None or self.high is None:
             return number
         return f"{number} [{scale * self.low:.{digits}f}, {scale * self.high:.{digits}f}]"
+
+
+def requested(params: Any) -> dict[str, Any]:
+    """The settings that a request holds: all of a dataclass's, but for fields marked LATER while they hold their default.
+
+    So a setting that is added later leaves the names and digests of the runs that were made without it as they are.
+    """
+    fields = params.__dataclass_fields__
+    return {k: v for k, v in asdict(params).items() if not (fields[k].metadata.get("later") and v == fields[k].default)}
 
 
 def canonical(value: Any) -> bytes:

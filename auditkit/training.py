@@ -109,6 +109,22 @@ class State:
 Save = Callable[[State], None]
 Report = Callable[[int, float], None]
 Step = Callable[..., Tensor]  # denoise_step, or a method's own with its signature
+HELD = ("class", "others", "uniform")
+
+
+@dataclass(frozen=True)
+class ForgetLoss:
+    """What a method did to its forget rows, so that an attacker can undo it.
+
+    Their x_0 were images of the `class`, of the `others` or `uniform` noise; they went down `loss` (up where `sign` is -1) by the step
+    `descend`; with `marked` False the target was the noise that had been added, as in ordinary training.
+    """
+
+    loss: Loss = field(default_factory=Loss)
+    marked: bool = True
+    sign: float = 1.0
+    held: str = "class"
+    descend: Step = denoise_step
 
 
 def fit(

@@ -68,12 +68,13 @@ Rows = Callable[[int], training.Batch]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: its name, its learning rate, and what makes a copy ready and gives the rows of each step."""
+    """One way to train: its name, its learning rate, what makes a copy ready and gives the rows of each step, and how those count."""
 
     name: str
     lr: float
     ready: Callable[[Model], Rows]
     loss: training.Loss | None = None
+    descend: training.Step = training.denoise_step
 
 
 def on(images: Tensor, labels: Tensor, schedule: Schedule, *, seed: int) -> Callable[[Model], Rows]:
@@ -151,6 +152,7 @@ def recover(
                 rows,
                 training.Recipe(steps=schedule.steps, lr=variant.lr, seed=seed),
                 loss=variant.loss,
+                descend=variant.descend,
                 state=fit_state,
                 save=keep,
                 report=tell,

@@ -10,7 +10,7 @@ from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.results import Measure, Record
 from auditkit.sampling import Eps, Sampler
-from auditkit.training import Loss
+from auditkit.training import ForgetLoss
 
 TIERS = {
     "query": "asks the model for images: any label, seed, guidance, sampler and starting image",
@@ -40,8 +40,9 @@ class Target:
     function, one branch, no guidance. `render(model, label, n, seed)` samples a network that the attacker owns, n images of the label, or
     of each of a list in one batch; `network()` is a copy of the bare weights. `data(kind)` gives images uint8 and labels: "forget" or
     "retain" from the model split, "unseen" images of the class from the other splits. `score(images)` counts those that the selection
-    judge calls the class in question, forget[0]; `agree(images, labels)` those that it calls by their label. `loss` is the loss that
-    the unlearning method declares; `original` the weights before it. `spent()` counts the images that went through a network so far.
+    judge calls the class in question, forget[0]; `agree(images, labels)` those that it calls by their label. `loss` is what the
+    unlearning method declares that it did to its forget rows; `original` the weights before it. `spent()` counts the images that went
+    through a network so far.
     """
 
     forget: tuple[int, ...]
@@ -56,7 +57,7 @@ class Target:
     render: Callable[[Model, int | list[int], int, int], Tensor] | None = None
     network: Callable[[], Model] | None = None
     data: Callable[[str], tuple[Tensor, Tensor]] | None = None
-    loss: Loss | None = None
+    loss: ForgetLoss | None = None
     original: Callable[[], Model] | None = None
 
     @property

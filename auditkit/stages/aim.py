@@ -38,7 +38,7 @@ def aim(
     *,
     tier: str,
     pictures: bool = False,
-    loss: training.Loss | None = None,
+    loss: training.ForgetLoss | None = None,
     original: Source | None = None,
 ) -> Target:
     """The target of one attack of `tier`; data from the model split alone, but for the "unseen" images of a measuring attack.

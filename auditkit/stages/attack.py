@@ -132,7 +132,7 @@ def cell(
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         with console.track(f"{name} on {target.role}", units(budget)) as advance:
-            pictures, loss = "pictures" in needs(name), loss_of(declared)
+            pictures, loss = "pictures" in needs(name), loss_of(declared, classes, len(dataset.classes))
             given = aim(target, dataset, classes, tier=module.TIER, pictures=pictures, loss=loss, original=original)
             try:
                 result = module.run(given, budget, seed=seed, state=state, save=save, report=lambda step, _: advance(step))
@@ -174,12 +174,12 @@ def units(budget: Any) -> int:
     return int(budget.steps * len(budget.lrs)) if hasattr(budget, "lrs") else 10
 
 
-def loss_of(declared: dict[str, Any] | None) -> training.Loss | None:
+def loss_of(declared: dict[str, Any] | None, classes: tuple[int, ...], null: int) -> training.ForgetLoss | None:
     """The forget loss that a method declares for its settings, or None."""
     if declared is None:
         return None
     module = importlib.import_module(METHODS[declared["method"]])
-    loss: training.Loss = module.forget_loss(make_params(module.Params, declared["params"]))
+    loss: training.ForgetLoss = module.forget_loss(make_params(module.Params, declared["params"]), classes, null)
     return loss
 
 

@@ -1,13 +1,13 @@
 """The stages that make a model: pretrain, retrain, unlearn."""
 
 import importlib
-from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from auditkit import data, models, rundir, training
 from auditkit.errors import UserError, choose
+from auditkit.results import requested
 from auditkit.stages import source
 from auditkit.stages.cell import SILENT, Console, compute
 from auditkit.unlearn import METHODS
@@ -18,7 +18,9 @@ def pretrain(data_name: str = "digits", *, params: dict[str, Any] | None = None,
     """Trains a base denoiser on the model split of a data set."""
     dataset = data.load(data_name)
     fitted = make_params(from_scratch.Params, params or {})
-    request = rundir.Request(stage="pretrain", method=dataset.name, role="original", seed=seed, params=asdict(fitted), data=dataset.sha256)
+    request = rundir.Request(
+        stage="pretrain", method=dataset.name, role="original", seed=seed, params=requested(fitted), data=dataset.sha256
+    )
     blank = models.build(dataset.shape, len(dataset.classes), seed=seed)
     if torch.cuda.is_available():
         blank.net.to("cuda")
@@ -68,7 +70,7 @@ def unlearn(
         role=role,
         classes=classes,
         seed=seed,
-        params=asdict(fitted),
+        params=requested(fitted),
         parents={"original": start.digest},
         data=dataset.sha256,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from auditkit import data, models, training
-from auditkit.errors import UserError, choose
+from auditkit.unlearn import rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,7 @@ class Params:
     retain_class_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        choose("schedule", self.schedule, training.SCHEDULES)
-        if self.steps < 1 or self.batch < 1:
-            raise UserError(f"--steps and --batch must be at least 1, got {self.steps} and {self.batch}")
-        if not (0 < self.lr < 1e7 and 0 <= self.alpha < 1e7):
-            raise UserError(f"--lr must be positive and --alpha at least 0, got {self.lr} and {self.alpha}")
-        if not 0 <= self.retain_class_dropout <= 1:
-            raise UserError(f"--retain-class-dropout must lie in 0..1, got {self.retain_class_dropout}")
+        rows.check(self)
 
 
 def run(
@@ -46,17 +40,24 @@ def run(
     report: training.Report | None = None,
 ) -> models.Model:
     """The original whose forgotten labels draw the other classes; raw weights. Raises FloatingPointError when training diverges."""
-    model, n = original.copy(), params.batch
+    model = original.copy()
     images, labels = dataset.part("model", dataset.others(forget))
     x, wrong = data.to_model(images), torch.tensor(forget).repeat(-(-len(images) // len(forget)))[: len(images)]
-    ordinary, weight = torch.zeros(2 * n, dtype=torch.bool), torch.where(torch.arange(2 * n) < n, 1 / n, params.alpha / n)
-
-    def batches(step: int) -> training.Batch:
-        x_f, c_f = training.draw_rows(x, wrong, n, seed=seed, step=step)
-        x_r, c_r = training.draw_rows(x, labels, n, seed=seed, step=step, row0=n)
-        c_r = training.drop_labels(c_r, model.null, params.retain_class_dropout, seed=seed, step=step, row0=n)
-        return training.Batch(torch.cat([x_f, x_r]), torch.cat([c_f, c_r]), ordinary, weight)
-
+    batches = rows.mixed(
+        (x, wrong),
+        (x, labels),
+        batch=params.batch,
+        null=model.null,
+        weights=(1, params.alpha),
+        marked=False,
+        dropout=(0, params.retain_class_dropout),
+        seed=seed,
+    )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
     training.fit(model.net, batches, recipe, state=state, save=save, report=report)
     return model
+
+
+def forget_loss(params: Params, forget: tuple[int, ...], null: int) -> training.ForgetLoss:
+    """The ordinary loss on images of the other classes under the forgotten label."""
+    return training.ForgetLoss(marked=False, held="others")

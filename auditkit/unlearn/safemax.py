@@ -9,19 +9,18 @@ independently of eps (with equal draws the same code trains the class *in*), alp
 No EMA: with decay .9999 the averaged weights still hold 90.5 % of the original after 1000 steps.
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from auditkit import data, diffusion, models, sampling, training
-from auditkit.errors import UserError, choose
+from auditkit import data, diffusion, models, results, sampling, training
+from auditkit.errors import choose
+from auditkit.unlearn import rows
 from auditkit_kernels import philox
 
 TARGETS = ("terminal", "mean", "latent")
 FORGET_DATA = ("real", "generated", "noise")
-LARGEST = 10**7  # beyond it float32 weights overflow and no schedule ends
 GENERATED = 256  # images of the forgotten classes drawn from the original for --forget-data generated
 
 
@@ -44,20 +43,13 @@ class Params:
     retain_class_dropout: float = 0.1
     forget_class_dropout: float = 0.0
     forget_data: str = "real"
+    psi: str = field(default="exponential", metadata=results.LATER)
 
     def __post_init__(self) -> None:
         choose("target", self.target, TARGETS)
         choose("forget data", self.forget_data, FORGET_DATA)
-        choose("schedule", self.schedule, training.SCHEDULES)
-        for name, least in (("steps", 1), ("batch", 1), ("lam", 0), ("alpha", 0)):
-            value = getattr(self, name)
-            if not least <= value <= LARGEST:  # not for NaN either
-                raise UserError(f"--{name} must be at least {least} and at most {LARGEST:g}, got {value}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UserError(f"--lr must be a positive number, got {self.lr}")
-        for name in ("retain_class_dropout", "forget_class_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"--{name.replace('_', '-')} must lie in 0..1, got {getattr(self, name)}")
+        choose("psi", self.psi, diffusion.PSI)
+        rows.check(self)
 
 
 def run(
@@ -73,30 +65,34 @@ def run(
 ) -> models.Model:
     """The original with `forget` unlearned; raw weights. Raises FloatingPointError with the step when training diverges."""
     model = original.copy()
-    forget_x, forget_labels = _forget_images(original, dataset, forget, params, seed=seed)
-    images, retain_labels = dataset.part("model", dataset.others(forget))
-    retain_x = data.to_model(images)
-    n = params.batch
-    is_forget = torch.arange(2 * n) < n
-    weight = torch.where(is_forget, 1 / n, params.alpha / n)
+    images, labels = dataset.part("model", dataset.others(forget))
 
-    def batches(step: int) -> training.Batch:
-        x_f, c_f = training.draw_rows(forget_x, forget_labels, n, seed=seed, step=step)
-        if params.forget_data == "noise":
-            x_f = philox.normal(tuple(x_f.shape), seed=seed, stream=philox.SURROGATE, step=step)
-        x_r, c_r = training.draw_rows(retain_x, retain_labels, n, seed=seed, step=step, row0=n)
-        c_f = training.drop_labels(c_f, model.null, params.forget_class_dropout, seed=seed, step=step)
-        c_r = training.drop_labels(c_r, model.null, params.retain_class_dropout, seed=seed, step=step, row0=n)
-        return training.Batch(torch.cat([x_f, x_r]), torch.cat([c_f, c_r]), is_forget, weight)
+    def noise(step: int, like: Tensor) -> Tensor:
+        return philox.normal(tuple(like.shape), seed=seed, stream=philox.SURROGATE, step=step)
 
+    batches = rows.mixed(
+        _forget_images(original, dataset, forget, params, seed=seed),
+        (data.to_model(images), labels),
+        batch=params.batch,
+        null=model.null,
+        weights=(1, params.alpha),
+        marked=True,
+        dropout=(params.forget_class_dropout, params.retain_class_dropout),
+        seed=seed,
+        draw=noise if params.forget_data == "noise" else None,
+    )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
-    training.fit(model.net, batches, recipe, loss=forget_loss(params), state=state, save=save, report=report)
+    training.fit(model.net, batches, recipe, loss=_loss(params), state=state, save=save, report=report)
     return model
 
 
-def forget_loss(params: Params) -> training.Loss:
-    """The loss that forget rows go down: what an adaptive attacker climbs."""
-    return training.Loss(diffusion.psi(params.lam, normalise=params.psi_normalise), params.target)
+def forget_loss(params: Params, forget: tuple[int, ...], null: int) -> training.ForgetLoss:
+    """psi-weighted distance to noise, on images of the class."""
+    return training.ForgetLoss(_loss(params))
+
+
+def _loss(params: Params) -> training.Loss:
+    return training.Loss(diffusion.psi(params.lam, normalise=params.psi_normalise, kind=params.psi), params.target)
 
 
 def _forget_images(

@@ -7,19 +7,21 @@ ga:     L = - mean (eps - eps_theta(x_t, c_f))^2 + alpha L_r
         L_r = mean (eps - eps_theta(x_t, c))^2, c != f
 
 Scales are means over pixels. The authors' code takes the mean for rl and sums for L_r, so that its alpha = 1e-3 at 3 x 32 x 32 is 3.07
-here; for ga it takes sums for both: set alpha=0.001. Theirs as well: the fixed next class, the moving target, label dropout .1 everywhere,
-clipping before masking, raw weights, 1000 steps of 128 + 128 at lr 1e-4 (the defaults here are for digits).
+here; for ga it takes sums for both: set alpha=0.001, and pixel_sum=true so that the clipping at 1 bites as theirs. Theirs as well: the
+fixed next class, the moving target, label dropout .1 everywhere, clipping before masking, raw weights, 1000 steps of 128 + 128 at lr
+1e-4 (the defaults here are for digits).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from auditkit import data, diffusion, models, training
+from auditkit import data, diffusion, models, results, training
 from auditkit.errors import UserError, choose
-from auditkit_kernels import eps_loss, noising, philox
+from auditkit.unlearn import imitation, rows
+from auditkit_kernels import noising, philox
 
 OBJECTIVES = ("rl", "ga")
 MASK_BATCH = 128  # rows of one gradient of the mask
@@ -39,18 +41,15 @@ class Params:
     mask_ratio: float = 0.5
     mask_guidance: float = 2.0
     class_dropout: float = 0.1
+    pixel_sum: bool = field(default=False, metadata=results.LATER)
 
     def __post_init__(self) -> None:
         choose("objective", self.objective, OBJECTIVES)
-        choose("schedule", self.schedule, training.SCHEDULES)
-        if self.steps < 1 or self.batch < 1:
-            raise UserError(f"--steps and --batch must be at least 1, got {self.steps} and {self.batch}")
-        if not (0 < self.lr < 1e7 and 0 <= self.alpha < 1e7):
-            raise UserError(f"--lr must be positive and --alpha at least 0, got {self.lr} and {self.alpha}")
-        if not 0 < self.mask_ratio <= 1 or not 0 <= self.class_dropout <= 1:
-            raise UserError(f"mask_ratio (above 0) and class_dropout lie in 0..1, got {self.mask_ratio} and {self.class_dropout}")
+        rows.check(self)
+        if not 0 < self.mask_ratio <= 1:
+            raise UserError(f"--mask-ratio must lie in 0..1, 0 excluded, got {self.mask_ratio}")
         if not math.isfinite(self.mask_guidance):
-            raise UserError(f"mask_guidance must be a number, got {self.mask_guidance}")
+            raise UserError(f"--mask-guidance must be a number, got {self.mask_guidance}")
 
 
 def run(
@@ -65,42 +64,38 @@ def run(
     report: training.Report | None = None,
 ) -> models.Model:
     """The original with `forget` unlearned; raw weights. Raises FloatingPointError with the step when training diverges."""
-    model, n = original.copy(), params.batch
-    images, labels = dataset.part("model", torch.tensor(forget))
-    forget_x, others = data.to_model(images), dataset.part("model", dataset.others(forget))
-    retain_x = data.to_model(others[0])
-    mask = saliency(original, forget_x, labels, params, seed=seed)
-    after = torch.tensor([*following(forget, model.null), model.null])  # a dropped label has no next one
-    sign = 1.0 if params.objective == "rl" else -1.0
-    first = torch.arange(2 * n) < n
-    imitated, weight = first & (params.objective == "rl"), torch.where(first, sign / n, params.alpha / n)
-
-    def batches(step: int) -> training.Batch:
-        x_f, c_f = training.draw_rows(forget_x, labels, n, seed=seed, step=step)
-        x_r, c_r = training.draw_rows(retain_x, others[1], n, seed=seed, step=step, row0=n)
-        dropped = training.drop_labels(torch.cat([c_f, c_r]), model.null, params.class_dropout, seed=seed, step=step)
-        return training.Batch(torch.cat([x_f, x_r]), dropped, imitated, weight)
-
-    def imitate(net: nn.Module, batch: training.Batch, loss: training.Loss, abar: Tensor, *, seed: int, step: int) -> Tensor:
-        """rl's step: forget rows follow what the same network says of the next class."""
-        t = training.timesteps(len(batch.x0), seed=seed, step=step).to(batch.x0.device)
-        x_t = noising(batch.x0, t, abar, seed=seed, step=step)
-        forgotten = batch.forget
-        asked = after.to(t.device)[batch.labels[forgotten]]
-        with torch.no_grad():
-            wanted = net(x_t[forgotten], t[forgotten], class_labels=asked).sample.float()
-        pred = net(x_t, t, class_labels=batch.labels).sample
-        rows, grad = eps_loss(pred, t, torch.zeros_like(forgotten), batch.weight, loss.psi, seed=seed, step=step)
-        off = pred[forgotten].detach().float() - wanted
-        rows[forgotten] = off.square().flatten(1).mean(1)
-        grad[forgotten] = (batch.weight[forgotten, None, None, None] * 2 / off[0].numel() * off).to(grad.dtype)
-        pred.backward(grad)
-        return (rows * batch.weight).sum()
-
+    model = original.copy()
+    mine, my_labels = dataset.part("model", torch.tensor(forget))
+    images, labels = dataset.part("model", dataset.others(forget))
+    forget_x, rl = data.to_model(mine), params.objective == "rl"
+    mask = saliency(original, forget_x, my_labels, params, seed=seed)
+    scale = math.prod(model.shape) if params.pixel_sum else 1
+    batches = rows.mixed(
+        (forget_x, my_labels),
+        (data.to_model(images), labels),
+        batch=params.batch,
+        null=model.null,
+        weights=(scale if rl else -scale, params.alpha * scale),
+        marked=rl,
+        dropout=(params.class_dropout, params.class_dropout),
+        seed=seed,
+    )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
-    descend = imitate if params.objective == "rl" else training.denoise_step
+    descend = _imitate(forget, model.null) if rl else training.denoise_step
     training.fit(model.net, batches, recipe, state=state, save=save, report=report, descend=descend, mask=mask)
     return model
+
+
+def forget_loss(params: Params, forget: tuple[int, ...], null: int) -> training.ForgetLoss:
+    """rl: the distance to what the next class gives; ga: the ordinary loss, climbed. On images of the class."""
+    if params.objective == "ga":
+        return training.ForgetLoss(marked=False, sign=-1)
+    return training.ForgetLoss(descend=_imitate(forget, null))
+
+
+def _imitate(forget: tuple[int, ...], null: int) -> training.Step:
+    """rl's step: forget rows follow what the same network says of the next class; a dropped label has no next one."""
+    return imitation.imitating(imitation.under(torch.tensor([*following(forget, null), null])))
 
 
 def following(forget: tuple[int, ...], classes: int) -> list[int]:

@@ -80,7 +80,7 @@ class Given:
 
 def target(name, model, digits, label=2):
     tier = importlib.import_module(ATTACKS[name]).TIER
-    loss = safemax.forget_loss(safemax.Params())
+    loss = safemax.forget_loss(safemax.Params(), (label,), 10)
     given = Given(model)
     return aim(given, digits, (label,), tier=tier, pictures="pictures" in needs(name), loss=loss, original=Given(base_of()))
 

@@ -21,3 +21,17 @@ def test_psi_starts_at_one_and_falls():
     weight = diffusion.psi(1.0)
     assert weight[0] == 1
     assert (weight.diff() < 0).all()
+
+
+def test_psi_kinds():
+    t = torch.arange(diffusion.T, dtype=torch.float64)
+    assert torch.equal(diffusion.psi(2.0, kind="reversed"), diffusion.psi(2.0).flip(0))
+    assert torch.equal(diffusion.psi(2.0, kind="constant"), torch.ones(diffusion.T))
+    assert torch.allclose(diffusion.psi(2.0, kind="linear").double(), 1 - t / diffusion.T)
+    snr = diffusion.abar(dtype=torch.float64) / (1 - diffusion.abar(dtype=torch.float64))
+    assert torch.allclose(diffusion.psi(2.0, kind="snr").double(), snr / (1 + snr))
+    for kind in diffusion.PSI:
+        assert float(diffusion.psi(2.0, kind=kind, normalise=True).mean()) == pytest.approx(1, abs=1e-5)
+        assert bool((diffusion.psi(2.0, kind=kind) > 0).all())
+    with pytest.raises(ValueError, match="expected psi"):
+        diffusion.psi(1.0, kind="cosine")
