@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from auditkit import cli_attacks, cli_bench, cli_judges, cli_runs, plugin, settings
+from auditkit import cli_attacks, cli_bench, cli_compare, cli_judges, cli_runs, plugin, settings
 from auditkit.errors import RunError, UserError, choose
 from auditkit.options import (
     COMMANDS,
@@ -35,6 +35,7 @@ from auditkit.options import (
     parse_classes,
     parse_judges,
 )
+from auditkit.unlearn import METHODS
 
 app = typer.Typer(
     name="auditkit",
@@ -77,7 +78,7 @@ def run(arguments: list[str] | None = None) -> int:
 @app.command()
 def unlearn(
     classes: Classes = None,
-    method: Annotated[str, typer.Option("--method", help="safemax, salun, random-label, gradient-ascent, gate or retrain.")] = "safemax",
+    method: Annotated[str, typer.Option("--method", help=f"{', '.join(METHODS)}.")] = "safemax",
     original: Original = None,
     data: Data = "digits",
     steps: Annotated[int | None, typer.Option(help="Training steps.", rich_help_panel="SAFEMax")] = None,
@@ -87,6 +88,7 @@ def unlearn(
     lam: Annotated[float | None, typer.Option(help="lambda of psi(t) = exp(-lambda t / T).", rich_help_panel="SAFEMax")] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the retain loss.", rich_help_panel="SAFEMax")] = None,
     target: Annotated[str | None, typer.Option(help="terminal, mean or latent.", rich_help_panel="SAFEMax")] = None,
+    psi: Annotated[str | None, typer.Option(help="exponential, reversed, constant, linear or snr.", rich_help_panel="SAFEMax")] = None,
     psi_normalise: Annotated[
         bool | None, typer.Option("--psi-normalise", help="Divide psi by its mean.", rich_help_panel="SAFEMax")
     ] = None,
@@ -99,9 +101,7 @@ def unlearn(
     dry_run: DryRun = False,
     no_wait: NoWait = False,
 ) -> None:
-    """Unlearn a class: SAFEMax, the gate strawman, or retraining without it."""
-    from auditkit.unlearn import METHODS
-
+    """Unlearn a class: SAFEMax, its rivals, the gate strawman, or retraining without it."""
     forget = needed(classes)
     choose("method", method, METHODS)
     shown = console(no_wait=no_wait)
@@ -113,6 +113,7 @@ def unlearn(
         "lam": lam,
         "alpha": alpha,
         "target": target,
+        "psi": psi,
         "psi_normalise": psi_normalise,
         "retain_class_dropout": retain_class_dropout,
         "forget_class_dropout": forget_class_dropout,
@@ -321,7 +322,7 @@ def audit(
     inception: Inception = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", help="safemax (default), salun, random-label, gradient-ascent, gate or retrain; not with --model."),
+        typer.Option("--method", help=f"{', '.join(METHODS)}; not with --model."),
     ] = None,
     seed: Seed = 0,
     set_: Annotated[
@@ -334,8 +335,6 @@ def audit(
     fail_on: FailOn = None,
 ) -> int:
     """The main job: unlearn (or take --model), attack it beside its controls, judge it, and show what the judges say about noise."""
-    from auditkit.unlearn import METHODS
-
     names, protocol = parse_judges(judges), choose("protocol", protocol, PROTOCOLS)
     if model is not None and (method or any(text.startswith("unlearn.") for text in set_ or [])):
         raise UserError("--model takes a model that is unlearned already: leave out --method and --set unlearn.*")
@@ -362,4 +361,6 @@ app.command()(cli_runs.verify)
 app.command()(cli_judges.schema)
 app.command()(cli_attacks.selftest)
 app.command()(cli_attacks.scan)
+app.command()(cli_compare.compare)
+app.command()(cli_compare.ablate)
 app.command()(cli_bench.bench)

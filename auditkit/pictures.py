@@ -15,6 +15,7 @@ from auditkit.results import Measure
 # Colours that stay apart for colour-blind readers (Okabe and Ito, https://jfly.uni-koeln.de/color/).
 COLOURS = {"subject": "#D55E00", "original": "#000000", "retrained": "#0072B2", "random": "#999999", "gate": "#CC79A7"}
 Bar = tuple[str, float | None, float | None, float | None, bool]
+OTHERS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99", "#999933", "#332288")  # of methods
 DASHES = {"subject": "-", "original": ":", "retrained": "--", "random": "--", "gate": ":"}
 
 
@@ -96,11 +97,13 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
     figure = Figure(figsize=(4.6 * columns + 0.4, 3.2 * rows + 0.6), dpi=110)
     for index, (name, lines) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
+        unnamed = [name for name in lines if name not in COLOURS]
         for role, line in lines.items():
             points = [(step, m) for step, m in line if m.value is not None]
             x = [step for step, _ in points]
             floor = " (floor)" if role in ("random", "retrained") else " (ceiling)" if role == "original" else ""
-            style: dict[str, Any] = {"color": COLOURS.get(role, "#009E73"), "linestyle": DASHES.get(role, "-")}
+            other = OTHERS[unnamed.index(role) % len(OTHERS)] if role in unnamed else ""
+            style: dict[str, Any] = {"color": COLOURS.get(role, other), "linestyle": DASHES.get(role, "--" if "(floor)" in role else "-")}
             axes.plot(
                 x,
                 [100 * (m.value or 0) for _, m in points],
@@ -129,6 +132,48 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
     figure.suptitle(title, fontsize=11, weight="bold")
     figure.tight_layout()
     return _saved(figure, kind)
+
+
+@_plain
+def tradeoff(points: list[tuple[str, Measure, Measure]], title: str, across: str, kind: str = "png") -> bytes:
+    """A picture (png or svg) with one point for each (name, what was lost, UA), both with their intervals; one not measured is left out.
+
+    UA is a share; what was lost is a share or in a unit of its own, and `across` says what it is.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 4.2), dpi=110)
+    axes = figure.add_subplot()
+    for k, (name, lost, ua) in enumerate(p for p in points if p[1].value is not None and p[2].value is not None):
+        x, y = _ends(lost), _ends(ua)
+        axes.errorbar(
+            x[0],
+            y[0],
+            xerr=[[x[0] - x[1]], [x[2] - x[0]]],
+            yerr=[[y[0] - y[1]], [y[2] - y[0]]],
+            fmt="os^Dv"[k // len(OTHERS) % 5],
+            ms=6,
+            color=OTHERS[k % len(OTHERS)],
+            capsize=2,
+            lw=1,
+            label=name,
+        )
+    axes.set_xlabel(across, fontsize=9)
+    axes.set_ylabel("UA by the judge that gives least, %", fontsize=9)
+    axes.set_ylim(-3, 103)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.set_title(title, fontsize=10, weight="bold")
+    figure.tight_layout()
+    return _saved(figure, kind)
+
+
+def _ends(measure: Measure) -> tuple[float, float, float]:
+    """Value, low and high, in per cent for a share; no interval where none was measured."""
+    value = measure.value or 0.0
+    low, high = (value if end is None else end for end in (measure.low, measure.high))
+    scale = 100 if measure.unit == "share" else 1
+    return scale * value, scale * min(low, value), scale * max(high, value)
 
 
 @_plain

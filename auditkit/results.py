@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-
 LATER = {"later": True}  # metadata of a setting that came after runs had been made
 
 

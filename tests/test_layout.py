@@ -32,6 +32,8 @@ TOP = {
     "auditkit.show_evaluation",
     "auditkit.bench",
     "auditkit.show_bench",
+    "auditkit.show_compare",
+    "auditkit.cli_compare",
     "auditkit.cli_bench",
     "auditkit.cli_attacks",
     "auditkit.cli_judges",

@@ -5,12 +5,14 @@ The command line calls nothing else; the plan_ functions say what a command woul
 
 from auditkit.stages.attack import attack
 from auditkit.stages.audit import audit
+from auditkit.stages.compare import compare
 from auditkit.stages.evaluate import evaluate, evaluate_images
 from auditkit.stages.judging import measured as cards
 from auditkit.stages.plan import (
     default_costs,
     plan_attack,
     plan_audit,
+    plan_compare,
     plan_evaluate,
     plan_pretrain,
     plan_sample,
@@ -29,11 +31,13 @@ __all__ = [
     "attack",
     "audit",
     "cards",
+    "compare",
     "default_costs",
     "evaluate",
     "evaluate_images",
     "plan_attack",
     "plan_audit",
+    "plan_compare",
     "plan_evaluate",
     "plan_pretrain",
     "plan_sample",

@@ -20,10 +20,10 @@ class Estimate(Record):
     excludes: float
 
 
-def estimate(model: Source, *, trained_rows: int, evaluations: int, images: int, n: int, models: int = 0) -> Estimate:
-    """`trained_rows` rows through a training step, `evaluations` rows through the network, `images` and `models` stored.
+def estimate(model: Source, *, evaluations: int, images: int, n: int, models: int = 0) -> Estimate:
+    """`evaluations` rows through the network (a row of a training step is three: forward 1, backward 2), `images` and `models` stored.
 
-    Times three forward passes of 128 rows; a training step costs three forward passes (forward 1, backward 2).
+    Times three forward passes of 128 rows.
     """
     network = model.load()
     device = network.net.device
@@ -38,7 +38,7 @@ def estimate(model: Source, *, trained_rows: int, evaluations: int, images: int,
     row = sorted(seconds[1:])[1] / ROWS
     pixels = network.shape[0] * network.shape[1] * network.shape[2]
     return Estimate(
-        seconds=round(row * (3 * trained_rows + evaluations), 1),
+        seconds=round(row * evaluations, 1),
         disk_bytes=images * pixels + models * 4 * network.parameters,
         n=n,
         excludes=stats.clopper_pearson(0, n)[1],

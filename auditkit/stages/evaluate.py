@@ -54,11 +54,13 @@ def evaluate(
     inception: str | None = None,
     attacks: dict[str, rundir.Run] | None = None,
     seed: int = 0,
+    point: bool = True,
     console: Console = SILENT,
 ) -> rundir.Run:
     """Judges the original, the subject, what each attack made of it, and each control.
 
-    `attacks` holds the index run of each attack by name; without it the finished ones of this subject, controls and seed.
+    `attacks` holds the index run of each attack by name; without it the finished ones of this subject, controls and seed. With `point`
+    the next commands mean this evaluation.
     """
     Counts(n=n, retain_n=retain_n)
     choice = Choice(judges=judges, protocol=protocol, clip_model=clip_model, judge_weights=judge_weights, inception=inception)
@@ -91,7 +93,8 @@ def evaluate(
         return case.given
 
     run = compute(request, work, console)
-    rundir.point("latest", run)
+    if point:
+        rundir.point("latest", run)
     return run
 
 

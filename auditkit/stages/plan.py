@@ -1,6 +1,7 @@
 """What each costly command would spend, for --dry-run: the same checks as the command, nothing written."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -8,9 +9,10 @@ import torch
 
 from auditkit import data, sampling
 from auditkit.errors import UserError, choose
-from auditkit.stages import source
+from auditkit.stages import ledger, source
 from auditkit.stages.attack import Case, calls_of, find_case
-from auditkit.stages.choice import Counts
+from auditkit.stages.choice import Counts, counts_of
+from auditkit.stages.compare import FLOORS, budget_of, entry
 from auditkit.stages.cost import Estimate, estimate
 from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
@@ -23,22 +25,24 @@ from auditkit_attacks.costs import Size, evaluations
 
 def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, original: str | None, params: dict[str, Any]) -> Estimate:
     """The cost of one unlearning run."""
-    data.load(data_name).check_classes(classes)
-    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params)
-    return estimate(find_original(data_name, original), trained_rows=_rows(method, fitted), evaluations=0, images=0, n=500, models=1)
+    dataset = data.load(data_name)
+    dataset.check_classes(classes)
+    choose("method", method, METHODS)
+    rows = _making(method, params, dataset, classes)
+    return estimate(find_original(data_name, original), evaluations=rows, images=0, n=500, models=1)
 
 
 def plan_pretrain(data_name: str, params: dict[str, Any]) -> Estimate:
     """The cost of a base model of the bundled one's size."""
-    fitted = make_params(importlib.import_module(METHODS["retrain"]).Params, params)
-    return estimate(find_original(data_name, None), trained_rows=_rows("retrain", fitted), evaluations=0, images=0, n=500, models=1)
+    rows = _making("retrain", params, data.load(data_name), ())
+    return estimate(find_original(data_name, None), evaluations=rows, images=0, n=500, models=1)
 
 
 def plan_sample(model: source.Source, counts: dict[int, int], *, data_name: str, sampler: sampling.Sampler) -> Estimate:
     """The cost of sampling; n is that of one class."""
     data.load(data_name).check_labels(counts)
     images = sum(counts.values())
-    return estimate(model, trained_rows=0, evaluations=images * sampler.passes, images=images, n=max(counts.values()))
+    return estimate(model, evaluations=images * sampler.passes, images=images, n=max(counts.values()))
 
 
 def plan_attack(
@@ -52,7 +56,7 @@ def plan_attack(
     cells = len(calls_of(name, case, dataset, budget, 0))
     each = evaluations(name, budget, size_of(dataset, case.classes))
     n = getattr(budget, "n", 100)
-    return estimate(case.subject, trained_rows=0, evaluations=cells * each, images=cells * _images(budget), n=n)
+    return estimate(case.subject, evaluations=cells * each, images=cells * _images(budget), n=n)
 
 
 def plan_suite(
@@ -68,7 +72,7 @@ def plan_suite(
         total += copies * evaluations(attack, budget, size)
         images += copies * _images(budget)
         least = min(least, getattr(budget, "n", least))
-    return estimate(made.case.subject, trained_rows=0, evaluations=total, images=images, n=least)
+    return estimate(made.case.subject, evaluations=total, images=images, n=least)
 
 
 def default_costs(data_name: str = "digits") -> dict[str, int]:
@@ -96,7 +100,7 @@ def plan_evaluate(
     """The cost of sampling what is judged; the judges themselves take seconds on top."""
     dataset, case = data.load(data_name), latest_case(model, original, data_name, classes)
     images = _evaluated(case, dataset, n, retain_n)
-    return estimate(case.subject, trained_rows=0, evaluations=images * sampling.Sampler().passes, images=images, n=n)
+    return estimate(case.subject, evaluations=images * sampling.Sampler().passes, images=images, n=n)
 
 
 def plan_audit(
@@ -120,19 +124,52 @@ def plan_audit(
         case = Case(start, start, classes)
     cells = len(case.roles(dataset).keys() - {"gate"})
     budgets = {name: make_params(module_of(name).Budget, params.get(name, {})) for name in AUDITED}
-    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params.get("unlearn", {}))
-    unlearning = 0 if model else _rows(method, fitted)
+    choose("method", method, METHODS)
+    making = 0 if model else _making(method, params.get("unlearn", {}), dataset, case.classes)
     counts = asdict(make_params(Counts, params.get("evaluate", {})))
     judged, size = _evaluated(case, dataset, **counts), size_of(dataset, case.classes)
     spent = cells * sum(evaluations(name, budget, size) for name, budget in budgets.items())
     spent += judged * sampling.Sampler().passes
     images = cells * sum(map(_images, budgets.values())) + judged
-    return estimate(case.subject, trained_rows=unlearning, evaluations=spent, images=images, n=counts["n"], models=1)
+    return estimate(case.subject, evaluations=spent + making, images=images, n=counts["n"], models=1)
 
 
-def _rows(method: str, params: Any) -> int:
-    """Rows through a training step: unlearning has a forget and a retain row for each of `batch`."""
-    return getattr(params, "steps", 0) * getattr(params, "batch", 0) * (1 if method == "retrain" else 2)
+def plan_compare(
+    methods: Sequence[str],
+    classes: tuple[int, ...],
+    *,
+    seeds: int,
+    attack: str | None,
+    budget: dict[str, Any] | None = None,
+    counts: dict[str, Any],
+    protocol: str = "clean",
+    data_name: str,
+    original: str | None,
+    **_: Any,
+) -> Estimate:
+    """The cost of a comparison from nothing, but for floors that have to be trained; judges take seconds a model on top."""
+    dataset, entries, many = data.load(data_name), [entry(text) for text in methods], len(classes) * seeds
+    for k in classes:
+        dataset.check_classes((k,))
+    how, start = counts_of(counts, protocol), find_original(data_name, original)
+    made = [e for e in entries if e.method != "retrain"]
+    spent = many * sum(_making(e.method, e.params, dataset, classes[:1]) for e in made)
+    images = len(entries) * many * (2 * how["n"] + (len(dataset.classes) - 1) * how["retain_n"])
+    spent += images * sampling.Sampler().passes
+    if attack is not None:
+        fitted = budget_of(attack, budget)
+        cells = many * (len(entries) + len(FLOORS))
+        spent += cells * evaluations(attack, fitted, size_of(dataset, classes[:1]))
+        images += cells * _images(fitted)
+    return estimate(start, evaluations=spent, images=images, n=how["n"], models=len(made) * many)
+
+
+def _making(method: str, params: dict[str, Any], dataset: data.Dataset, classes: tuple[int, ...]) -> int:
+    """Network evaluations of one training run, with what comes before it."""
+    module = importlib.import_module(METHODS[method])
+    fitted = make_params(module.Params, params)
+    seen = size_of(dataset, classes).seen if classes else 0
+    return sum(ledger.evaluations(module, fitted, forget_images=seen, classes=len(dataset.classes)).values())
 
 
 def _evaluated(case: Case, dataset: data.Dataset, n: int, retain_n: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from auditkit import data, models, rundir, training
 from auditkit.errors import UserError, choose
 from auditkit.results import requested
-from auditkit.stages import source
+from auditkit.stages import ledger, source
 from auditkit.stages.cell import SILENT, Console, compute
 from auditkit.unlearn import METHODS
 from auditkit.unlearn import retrain as from_scratch
@@ -89,12 +89,16 @@ def _train(
 ) -> rundir.Run:
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         steps = getattr(params, "steps", 1)
-        with console.track(f"{request.stage} {request.method}", steps) as advance:
-            model = module.run(
-                start, dataset, request.classes, params, seed=request.seed, state=state, save=save, report=lambda step, _: advance(step)
-            )
+        phases = ledger.Phases()
+        with console.track(f"{request.stage} {request.method}", steps) as advance, ledger.peak() as highest:
+            report = phases.step(advance)
+            model = module.run(start, dataset, request.classes, params, seed=request.seed, state=state, save=save, report=report)
+            spent = {"seconds": phases.seconds, "peak_mb": highest(), "resumed": state is not None}
         models.save(model, run.path / "model")
-        return {"steps": steps, "parameters": model.parameters, "ema": bool(getattr(params, "ema", 0.0))}
+        seen = int(torch.isin(dataset.part("model")[1], torch.tensor(request.classes)).sum()) if request.classes else 0
+        rows = ledger.evaluations(module, params, forget_images=seen, classes=len(dataset.classes))
+        about = {"steps": steps, "parameters": model.parameters, "ema": bool(getattr(params, "ema", 0.0))}
+        return about | {"spent": spent | {"evaluations": rows}}
 
     run = compute(request, work, console)
     if not point:

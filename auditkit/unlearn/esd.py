@@ -83,7 +83,7 @@ def forget_loss(params: Params, forget: tuple[int, ...], null: int) -> training.
     return training.ForgetLoss(descend=imitation.imitating(imitation.under(torch.full((null + 1,), null))))
 
 
-def costs(params: Params, forget_images: int) -> dict[str, int]:
+def costs(params: Params, forget_images: int, classes: int) -> dict[str, int]:
     """Network evaluations of one image by phase: forward 1, backward 2; the teacher answers twice for each forget row."""
     drawn = GENERATED * sampling.Sampler().passes if params.forget_data == "generated" else 0
-    return {"generated images": drawn, "unlearning": params.steps * params.batch * 8}
+    return {"generated images": drawn, "training": params.steps * params.batch * 8}

@@ -91,6 +91,12 @@ def forget_loss(params: Params, forget: tuple[int, ...], null: int) -> training.
     return training.ForgetLoss(_loss(params))
 
 
+def costs(params: Params, forget_images: int, classes: int) -> dict[str, int]:
+    """Network evaluations of one image by phase: forward 1, backward 2."""
+    drawn = GENERATED * sampling.Sampler().passes if params.forget_data == "generated" else 0
+    return {"generated images": drawn, "training": 6 * params.steps * params.batch}
+
+
 def _loss(params: Params) -> training.Loss:
     return training.Loss(diffusion.psi(params.lam, normalise=params.psi_normalise, kind=params.psi), params.target)
 

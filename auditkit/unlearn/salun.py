@@ -131,7 +131,7 @@ def saliency(original: models.Model, x0: Tensor, labels: Tensor, params: Params,
     return {name: part.reshape(g.shape) for (name, g), part in zip(total.items(), parts, strict=True)}
 
 
-def costs(params: Params, forget_images: int) -> dict[str, int]:
+def costs(params: Params, forget_images: int, classes: int) -> dict[str, int]:
     """Network evaluations of one image by phase: forward 1, backward 2."""
     step = params.batch * (7 if params.objective == "rl" else 6)  # rl's target is one more forward of the forget rows
-    return {"mask": 0 if params.mask_ratio == 1 else 6 * forget_images, "unlearning": params.steps * step}
+    return {"mask": 0 if params.mask_ratio == 1 else 6 * forget_images, "training": params.steps * step}

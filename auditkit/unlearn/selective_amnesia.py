@@ -131,12 +131,12 @@ def fisher(original: models.Model, x0: Tensor, labels: Tensor, params: Params, *
     return total
 
 
-def costs(params: Params, forget_images: int, classes: int = 10) -> dict[str, int]:
+def costs(params: Params, forget_images: int, classes: int) -> dict[str, int]:
     """Network evaluations of one image by phase: forward 1, backward 2."""
     return {
         "replay": classes * params.replay * sampling.Sampler().passes,
         "fisher": 3 * params.fisher_images * params.fisher_timesteps if params.lam else 0,
-        "unlearning": params.steps * params.batch * 6,
+        "training": params.steps * params.batch * 6,
     }
 
 

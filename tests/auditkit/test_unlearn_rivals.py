@@ -221,6 +221,6 @@ def test_unfit_settings_are_refused(method, settings, words):
 
 
 def test_costs_add_up():
-    assert selective_amnesia.costs(selective_amnesia.Params(), 88) == {"replay": 50000, "fisher": 15000, "unlearning": 153600}
-    assert selective_amnesia.costs(selective_amnesia.Params(lam=0), 88)["fisher"] == 0
-    assert esd.costs(esd.Params(), 88) == {"generated images": 0, "unlearning": 102400}
+    assert selective_amnesia.costs(selective_amnesia.Params(), 88, 10) == {"replay": 50000, "fisher": 15000, "training": 153600}
+    assert selective_amnesia.costs(selective_amnesia.Params(lam=0), 88, 10)["fisher"] == 0
+    assert esd.costs(esd.Params(), 88, 10) == {"generated images": 0, "training": 102400}

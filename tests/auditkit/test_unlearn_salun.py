@@ -83,8 +83,8 @@ def test_the_next_class_is_one_that_is_kept():
 
 def test_the_cost_of_the_mask_is_counted_apart():
     """As published: 1000 steps of 128 and 5000 forget images."""
-    assert salun.costs(Params(steps=1000, batch=128), 5000) == {"mask": 30_000, "unlearning": 896_000}
-    assert salun.costs(Params(mask_ratio=1.0), 5000)["mask"] == 0
+    assert salun.costs(Params(steps=1000, batch=128), 5000, 10) == {"mask": 30_000, "training": 896_000}
+    assert salun.costs(Params(mask_ratio=1.0), 5000, 10)["mask"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""What compare and ablate print on stderr, read from the sealed run."""
+
+from typing import Any
+
+from auditkit import terminal
+from auditkit.results import Measure
+from auditkit.rundir import Run
+
+
+def comparison(run: Run) -> None:
+    """One row for each method: what is forgotten, what is lost, what comes back; then what each cost."""
+    record = run.read_json("comparison.json")
+    lines = [s for s in record["standings"] if s["words"]]
+    attacked = record["attack"] is not None
+    fidelity = sorted({name for s in lines for name in s["fidelity"] if name.startswith("subject")})
+    title = f"{terminal.plain(record['data'])}: {len(record['classes'])} classes, {len(record['seeds'])} training seeds\n"
+    title += "UA by the judge that gives least, beside the same judge's UA of matched noise"
+    rows = [(_name(s), _words(s), _text(s["ua"]), _text(s["noise_ua"], bare=True), _text(s["h"], 2, bare=True)) for s in lines]
+    terminal.table(title, ["forgotten", "verdicts", "UA", "of noise", "H (nats)"], rows)
+    head = ["kept, and back", "the rest changed", *(name.removeprefix("subject: ") for name in fidelity)]
+    head += [f"{record['attack']} > floors", "AIN v retrained"] if attacked else []
+    title = "the rest: judged share of the retained classes, by the judge that sees most change"
+    terminal.table(title, head, [_line(s, fidelity, attacked) for s in lines])
+    if attacked:
+        terminal.say("> floors: models whose class surely comes back more than in a retrained and in a random network, by both judges")
+    spent = run.result.details.get("spent", {})
+    for s in lines:
+        mine = [v for k, v in spent.items() if k.split("/")[0] == s["entry"] and v]
+        if mine:
+            terminal.say(f"- {s['entry']}: {cost(mine)}")
+
+
+def cost(spent: list[dict[str, Any]]) -> str:
+    """Mean seconds by phase, network evaluations by phase, and the highest peak of memory."""
+    whole = [m for m in spent if not m["resumed"]]
+    parts = []
+    if whole:
+        before, after = (sum(m["seconds"][phase] for m in whole) / len(whole) for phase in ("preparation", "training"))
+        parts.append(f"{before:.1f} + {after:.1f} s before and in training (mean of {len(whole)})")
+    parts.append(", ".join(f"{phase} {rows:,}" for phase, rows in spent[0]["evaluations"].items()) + " network evaluations")
+    peaks = [m["peak_mb"] for m in spent if m["peak_mb"] is not None]
+    parts.append(f"{max(peaks):.0f} MB at the peak" if peaks else "memory not measured")
+    return "; ".join(parts)
+
+
+def _name(s: dict[str, Any]) -> str:
+    return terminal.plain(s["entry"])
+
+
+def _words(s: dict[str, Any]) -> str:
+    return ", ".join(f"{word} {n}" for word, n in sorted(s["words"].items(), key=lambda pair: -pair[1]))
+
+
+def _line(s: dict[str, Any], fidelity: list[str], attacked: bool) -> tuple[str, ...]:
+    cells = [_name(s), _text(s["lost"], 1), *(_text(s["fidelity"].get(name), 2) for name in fidelity)]
+    if attacked:
+        above, against = s["above_floors"], (s["against"] or {}).get("retrained", {})
+        cells.append("not measured" if above is None else f"{above[0]} of {above[1]}")
+        cells.append(_text(against.get("ain_over_classes") or against.get("ain"), 2))
+    return tuple(cells)
+
+
+def _text(measure: dict[str, Any] | None, digits: int = 0, *, bare: bool = False) -> str:
+    if measure is None:
+        return "not measured"
+    text = Measure.model_validate(measure).text(digits)
+    return text.split(" [")[0] if bare else text

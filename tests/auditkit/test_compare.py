@@ -1,0 +1,135 @@
+"""Methods side by side: what is asked for, the table's arithmetic on rows whose truth is known, and one small comparison end to end."""
+
+import pytest
+
+from auditkit import rundir, show_compare, stages
+from auditkit.errors import UserError
+from auditkit.stages.compare import entry
+from auditkit.stages.standings import standings
+
+
+def share(value):
+    return {"name": "x", "value": value, "n": 100, "low": 0.0, "high": 1.0, "unit": "share", "safer": "neither", "note": None}
+
+
+def row(name, k, s, *, ua=(0.9, 0.7), lost=(-0.01, -0.03), curve=(), word="NO CLASS", reach=0.0):
+    judges = {j: {"ua": share(u), "h": {**share(1.0), "unit": "nats"}, "noise_ua": share(0.5)} for j, u in zip("ab", ua, strict=True)}
+    retained = {j: share(v) for j, v in zip("ab", lost, strict=True)}
+    excess = {"value": 0.1, "low": 0.0, "at": "x/1", "floor": "random", "reach": reach}
+    rest = {"word": word, "judges": judges, "retained": retained, "fidelity": [], "curve": list(curve), "excess": excess, "is_floor": None}
+    return {"entry": name, "class": k, "seed": s, **rest}
+
+
+def line(*hits):
+    return [[step, h, 100] for step, h in zip((0, 10, 100), hits, strict=True)]
+
+
+def test_an_entry_is_a_method_with_its_settings():
+    made = entry("salun:objective=ga,mask-ratio=0.3")
+    assert (made.method, made.params) == ("salun", {"objective": "ga", "mask_ratio": "0.3"})
+    assert entry("safemax").params == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("safemx", "safemax"),
+        ("salun:objective", "NAME=VALUE"),
+        ("salun:objectiv=ga", "objective"),
+        ("salun:objective=up", "objective"),
+        ("safemax:lam=-1", "--lam"),
+        ("safemax:steps=many", "whole number"),
+    ],
+)
+def test_an_entry_that_no_run_could_use_is_refused(text, words):
+    with pytest.raises(UserError, match=words):
+        entry(text)
+
+
+def test_the_table_names_the_judge_that_gives_least_and_the_one_that_sees_most_loss():
+    rows = [row("m", k, s, ua=(0.9, 0.6 + 0.1 * k), lost=(-0.01, -0.02 * k)) for k in (0, 1, 2) for s in (0, 1)]
+    (found,) = standings(rows)
+    assert found["ua"]["name"] == "b: UA"
+    assert found["ua"]["value"] == pytest.approx(0.7)
+    assert (found["ua"]["low"], found["ua"]["high"]) == pytest.approx((0.6, 0.8), abs=1e-6)  # three classes: all drawn alike is possible
+    assert found["lost"]["name"].startswith("b:")
+    assert found["lost"]["value"] == pytest.approx(-0.02)
+    assert found["words"] == {"NO CLASS": 6}
+    assert found["ua_by_judge"]["a"]["value"] == pytest.approx(0.9)
+
+
+def test_one_row_keeps_the_interval_of_its_images():
+    (found,) = standings([row("m", 2, 0, ua=(0.9, 0.7))])
+    assert found["ua"] == share(0.7)
+
+
+def test_a_number_that_a_model_lacks_is_not_measured():
+    rows = [row("m", k, 0) for k in range(3)]
+    rows[1]["retained"] = {}
+    (found,) = standings(rows)
+    assert found["lost"]["value"] is None
+    assert "not measured for every model" in found["lost"]["note"]
+
+
+def test_who_relearns_later_than_the_floor_has_an_ain_above_one():
+    late, soon = line(0, 20, 90), line(5, 80, 100)
+    rows = [row("m", k, s, curve=late) for k in range(4) for s in range(3)]
+    rows += [{"entry": "retrained (floor)", "class": k, "seed": s, "curve": soon} for k in range(4) for s in range(3)]
+    found = standings(rows)
+    against = found[0]["against"]["retrained"]
+    assert against["ain"]["value"] == pytest.approx(101 / 11)
+    assert against["ain_over_classes"]["value"] == pytest.approx(101 / 11)
+    assert against["logrank"]["value"] < 0.01
+    assert found[0]["curve"][1]["rate"]["value"] == pytest.approx(0.2)
+    assert found[1]["words"] is None
+    assert found[1]["curve"][1]["rate"]["value"] == pytest.approx(0.8)
+
+
+def test_models_above_both_floors_are_counted():
+    rows = [row("m", k, 0, reach=0.1 if k else -0.1, curve=line(0, 1, 2)) for k in range(3)]
+    assert standings(rows)[0]["above_floors"] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("methods", "classes", "extra", "words"),
+    [
+        ((), (2,), {}, "none"),
+        (("safemax", "safemax"), (2,), {}, "each once"),
+        (("safemax",), (2, 2), {}, "each once"),
+        (("safemax",), (11,), {}, "0 to 9"),
+        (("safemax",), (2,), {"attack": "reversal"}, "floors differ"),
+        (("safemax",), (2,), {"attack": "relern"}, "relearn"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_spent(methods, classes, extra, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path))
+    with pytest.raises(UserError, match=words):
+        stages.compare(methods, classes, **extra)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_end_to_end_and_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path))
+    asked = {"judges": ("knn",), "counts": {"n": 20, "retain_n": 2}, "budget": {"steps": 1, "n": 10, "images": 5}}
+    done = stages.compare(("safemax:steps=2,batch=4", "retrain"), (2,), **asked)
+    record = done.read_json("comparison.json")
+    assert [s["entry"] for s in record["standings"]] == ["safemax:steps=2,batch=4", "retrain", "retrained (floor)", "random (floor)"]
+    first, again = record["standings"][:2]
+    assert first["words"] != {}
+    assert all(s["lost"]["value"] is not None for s in (first, again))
+    assert first["lost"]["value"] > -0.3  # two steps of four rows change little
+    assert first["ua"]["value"] < 0.3
+    assert again["ua"]["value"] > 0.5  # a model that never saw the class
+    assert {p["step"] for p in first["curve"]} == {1}
+    assert set(first["against"]) == {"retrained", "random"}
+    assert set(again["against"]) == {"random"}  # it is the other floor itself
+    spent = done.result.details["spent"]["safemax:steps=2,batch=4/2/0"]
+    assert spent["evaluations"] == {"training": 48}
+    assert spent["seconds"]["training"] > 0
+    show_compare.comparison(done)
+    assert "2 of " not in capsys.readouterr().out  # data alone goes to stdout
+    assert stages.compare(("safemax:steps=2,batch=4", "retrain"), (2,), **asked).digest == done.digest
+    assert rundir.pointed("latest").name == done.name
+    assert rundir.pointed("latest-model") is None  # whoever compares still means the same model
+    assert (done.path / "tradeoff.png").stat().st_size > 5000
+    assert (done.path / "curves.png").stat().st_size > 5000
