@@ -5,7 +5,7 @@ Every model, evaluation and attack is a run of its own, so a comparison that was
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from auditkit import data, pictures, rundir, training
@@ -149,7 +149,7 @@ def _models(
     made = {key: source.of_run(unlearn(**call), "subject") for key, call in calls.items()}
     for name, k, s in cells:
         if by_name[name].method == "retrain":
-            made[name, k, s] = replace(_floor(start, dataset, k, original, console), role="subject")
+            made[name, k, s] = _floor(start, dataset, k, original, console)
     return made
 
 
