@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from auditkit.errors import UserError
+from auditkit.errors import UserError, choose
 from auditkit.options import (
+    PROTOCOLS,
     Classes,
     Data,
     DryRun,
@@ -14,7 +15,6 @@ from auditkit.options import (
     Judges,
     NoWait,
     Original,
-    Protocol,
     Seed,
     collect,
     console,
@@ -23,6 +23,7 @@ from auditkit.options import (
     needed,
     parse_judges,
 )
+from auditkit.published import PRESETS
 
 Seeds = Annotated[int, typer.Option(min=1, max=50, help="Training seeds of each method and class.")]
 N = Annotated[int | None, typer.Option("-n", help="Images of the forgotten class (500).")]
@@ -40,10 +41,14 @@ def compare(
     attack: Annotated[str, typer.Option("--attack", help="The attack on every model, or none.")] = "relearn",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the attack.")] = None,
     judges: Judges = "ensemble,clip",
-    protocol: Protocol = "clean",
+    matched_fidelity: Annotated[
+        float | None, typer.Option(min=0, max=1, metavar="SHARE", help="Each method as strong as this loss of the rest allows (0.01).")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="paper-table1 or paper-lambda: methods, protocol, published numbers.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="clean, or paper: as in SA and SalUn.")] = None,
     n: N = None,
     retain_n: RetainN = None,
-    data: Data = "digits",
+    data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="The data set (digits; a preset's own).")] = None,
     original: Original = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -52,7 +57,11 @@ def compare(
     jobs: Jobs = None,
 ) -> None:
     """Set unlearning methods side by side: what is forgotten, what is lost, what comes back, and what it cost."""
-    chosen, names = needed(classes), parse_judges(judges)
+    if preset is not None and methods:
+        raise UserError(f"--preset {preset} brings its methods: leave out --method")
+    said = PRESETS[choose("preset", preset, PRESETS)] if preset is not None else None
+    chosen, names = said.classes if said and classes is None else needed(classes), parse_judges(judges)
+    methods = list(said.methods if said else methods or RIVALS)
     shown = console(no_wait=no_wait, jobs=jobs)
     from auditkit import show_compare, stages
     from auditkit_attacks import ATTACKS
@@ -63,11 +72,13 @@ def compare(
     elif set_:
         raise UserError(f"--set is for an attack's settings, and the attack is {attack}")
     asked: dict[str, Any] = {"seeds": seeds, "attack": None if attack == "none" else attack, "budget": budget, "judges": names}
-    asked |= {"protocol": protocol, "data_name": data, "original": original, "seed": seed}
+    asked |= {"protocol": choose("protocol", protocol or (said.protocol if said else "clean"), PROTOCOLS)}
+    asked |= {"data_name": data or (said.data if said else "digits"), "original": original, "seed": seed}
+    asked |= {"fidelity": matched_fidelity, "preset": preset}
     asked["counts"] = {k: v for k, v in {"n": n, "retain_n": retain_n}.items() if v is not None}
     if dry_run:
-        return dry("compare", as_json, stages.plan_compare(methods or RIVALS, chosen, **asked))
-    done = stages.compare(methods or RIVALS, chosen, **asked, console=shown)
+        return dry("compare", as_json, stages.plan_compare(methods, chosen, **asked))
+    done = stages.compare(methods, chosen, **asked, console=shown)
     show_compare.comparison(done)
     finish(done, as_json, done.read_json("comparison.json"))
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from auditkit import terminal
+from auditkit.published import PRESETS
 from auditkit.results import Measure
 from auditkit.rundir import Run
 
@@ -23,6 +24,16 @@ def comparison(run: Run) -> None:
     terminal.table(title, head, [_line(s, fidelity, attacked) for s in lines])
     if attacked:
         terminal.say("> floors: models whose class surely comes back more than in a retrained and in a random network, by both judges")
+    if record["matched"]:
+        for name, found in record["matched"]["entries"].items():
+            within = "" if found["within"] else ", which still costs more than allowed"
+            terminal.say(f"- {name}: {found['knob']} = {found['value']:g} at equal retained quality{within}")
+    if record["preset"]:
+        said = PRESETS[record["preset"]]
+        for name, numbers in said.published.items():
+            terminal.say(f"- {name}, published (CIFAR-10): {numbers}")
+        deviations = [*said.deviations, *([] if record["data"] == said.data else [f"{record['data']}, not {said.data}"])]
+        terminal.say("! not the published numbers' protocol: " + "; ".join(deviations))
     spent = run.result.details.get("spent", {})
     for s in lines:
         mine = [v for k, v in spent.items() if k.split("/")[0] == s["entry"] and v]

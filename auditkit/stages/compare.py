@@ -3,9 +3,7 @@
 Every model, evaluation and attack is a run of its own, so a comparison that was stopped goes on, and a method that joins costs only itself.
 """
 
-import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from auditkit import data, pictures, rundir, training
@@ -15,11 +13,12 @@ from auditkit.stages import source
 from auditkit.stages.attack import Case, call_of, cell, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.choice import counts_of
+from auditkit.stages.entries import Entry, entry, fit
 from auditkit.stages.evaluate import EVALUATION, evaluate
+from auditkit.stages.matching import matched
 from auditkit.stages.reporting import over, points, reporters
 from auditkit.stages.standings import standings
 from auditkit.stages.train import find_original, make_params, retrain, unlearn
-from auditkit.unlearn import METHODS
 from auditkit_attacks import ATTACKS, module_of
 from auditkit_evaluators.excess import Points
 
@@ -29,27 +28,6 @@ RELEARN = {"lrs": (5e-4,), "steps": 100, "images": 50, "n": 100}
 LOST = "retained classes: change of the judged share, points, by the judge that sees most change"
 FLOORS = ("retrained", "random")
 Cell = tuple[str, int, int]  # entry, class, seed
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the table: a method with its settings, `name` as it was asked for."""
-
-    name: str
-    method: str
-    params: dict[str, Any]
-
-
-def entry(text: str) -> Entry:
-    """ "salun:objective=ga,lr=1e-3" to an entry. Raises UserError for an unknown method or setting."""
-    method, _, settings = text.partition(":")
-    choose("method", method, METHODS)
-    pairs = [part.partition("=") for part in settings.split(",")] if settings else []
-    if not all(equals and key for key, equals, _ in pairs):
-        raise UserError(f"--method takes METHOD or METHOD:NAME=VALUE,NAME=VALUE, got {text!r}")
-    params = {key.replace("-", "_"): value for key, _, value in pairs}
-    make_params(importlib.import_module(METHODS[method]).Params, params)
-    return Entry(text, method, params)
 
 
 def compare(
@@ -64,10 +42,15 @@ def compare(
     counts: dict[str, Any] | None = None,
     data_name: str = "digits",
     original: str | None = None,
+    fidelity: float | None = None,
+    preset: str | None = None,
     seed: int = 0,
     console: Console = SILENT,
 ) -> rundir.Run:
-    """Unlearns each class by each method with `seeds` training seeds, judges and attacks every model beside its floors."""
+    """Unlearns each class by each method with `seeds` training seeds, judges and attacks every model beside its floors.
+
+    `fidelity`: every method may cost the other classes that share (matching.py). `preset` names whose published numbers stand beside.
+    """
     entries, dataset = [entry(text) for text in methods], data.load(data_name)
     if len({e.name for e in entries}) < len(entries) or not entries:
         raise UserError(f"--method names what is compared, each once, got {', '.join(methods) or 'none'}")
@@ -79,6 +62,9 @@ def compare(
         raise UserError(f"{attack} derives itself from each method, so its floors differ: run auditkit attack {attack} on each model")
     fitted = None if attack is None else budget_of(attack, budget)
     start, ids = find_original(data_name, original), range(seed, seed + seeds)
+    choice = None
+    if fidelity is not None:
+        entries, choice = matched(entries, classes, fidelity, start, dataset, original, console)
     cells = [(e.name, k, s) for e in entries for k in classes for s in ids]
     about: dict[str, Any] = {"judges": judges, "protocol": protocol, "data_name": dataset.spec, "original": original}
     subjects = _models(entries, cells, start, dataset, original, console)
@@ -95,12 +81,12 @@ def compare(
         classes=classes,
         seed=seed,
         params={
-            "entries": [
-                [e.name, e.method, requested(make_params(importlib.import_module(METHODS[e.method]).Params, e.params))] for e in entries
-            ],
+            "entries": [[e.name, e.method, requested(fit(e))] for e in entries],
             "seeds": seeds,
             "attack": attack,
             "version": VERSION,
+            "matched": choice,
+            "preset": preset,
         },
         parents={
             "original": start.digest,
@@ -115,6 +101,7 @@ def compare(
         chosen = _recover(rows, attacked, dataset, console) if attacked else {}
         table = standings(rows)
         record = {"data": dataset.name, "classes": list(classes), "seeds": list(ids), "attack": attack, "judges": chosen}
+        record |= {"matched": choice, "preset": preset, "protocol": protocol}
         run.write_json(COMPARISON, {**record, "standings": table, "rows": rows})
         run.write(TRADE, pictures.tradeoff(_points(table), f"{dataset.name}: what is forgotten, what is lost", LOST))
         lines = {s["entry"]: [(p["step"], Measure.model_validate(p["rate"])) for p in s["curve"]] for s in table if s["curve"]}

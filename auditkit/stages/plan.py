@@ -9,11 +9,12 @@ import torch
 
 from auditkit import data, sampling
 from auditkit.errors import UserError, choose
-from auditkit.stages import ledger, source
+from auditkit.stages import ledger, matching, source
 from auditkit.stages.attack import Case, calls_of, find_case
 from auditkit.stages.choice import Counts, counts_of
-from auditkit.stages.compare import FLOORS, budget_of, entry
+from auditkit.stages.compare import FLOORS, budget_of
 from auditkit.stages.cost import Estimate, estimate
+from auditkit.stages.entries import entry
 from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
 from auditkit.stages.lineup import lineup
@@ -145,6 +146,7 @@ def plan_compare(
     protocol: str = "clean",
     data_name: str,
     original: str | None,
+    fidelity: float | None = None,
     **_: Any,
 ) -> Estimate:
     """The cost of a comparison from nothing, but for floors that have to be trained; judges take seconds a model on top."""
@@ -153,7 +155,12 @@ def plan_compare(
         dataset.check_classes((k,))
     how, start = counts_of(counts, protocol), find_original(data_name, original)
     made = [e for e in entries if e.method != "retrain"]
-    spent = many * sum(_making(e.method, e.params, dataset, classes[:1]) for e in made)
+    extra = 0
+    if fidelity is not None:
+        trials = len(classes) * len(matching.FACTORS)
+        extra = trials * sum(_making(e.method, e.params, dataset, classes[:1]) for e in made)
+        extra += trials * len(made) * (matching.ASKED + matching.KEPT * (len(dataset.classes) - 1)) * sampling.Sampler().passes
+    spent = extra + many * sum(_making(e.method, e.params, dataset, classes[:1]) for e in made)
     images = len(entries) * many * (2 * how["n"] + (len(dataset.classes) - 1) * how["retain_n"])
     spent += images * sampling.Sampler().passes
     if attack is not None:

@@ -4,7 +4,7 @@ import pytest
 
 from auditkit import rundir, show_compare, stages
 from auditkit.errors import UserError
-from auditkit.stages.compare import entry
+from auditkit.stages.entries import entry
 from auditkit.stages.standings import standings
 
 
