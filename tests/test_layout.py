@@ -14,6 +14,7 @@ FOLDERS = ("kernels", "attacks", "evaluators")
 KERNELS = {"auditkit_kernels"}
 CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data", "auditkit.diffusion", "auditkit.models"}
 CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
+CORE |= {"auditkit.decoding", "auditkit.pack_data", "auditkit.torchvision_data"}
 CORE |= {"auditkit.checkpoint", "auditkit.plugin", "auditkit.precision", "auditkit.solver", "auditkit.stack"}
 MIDDLE = {"auditkit.unlearn", "auditkit.report", "auditkit_attacks", "auditkit_evaluators"}
 JUDGING = {
