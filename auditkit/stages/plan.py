@@ -15,7 +15,7 @@ from auditkit.stages.cost import Estimate, estimate
 from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
 from auditkit.stages.lineup import lineup
-from auditkit.stages.train import find_original, make_params
+from auditkit.stages.train import blank_model, find_original, make_params, recipe_of
 from auditkit.unlearn import METHODS
 from auditkit_attacks import ATTACKS, AUDITED, module_of
 from auditkit_attacks.costs import Size, evaluations
@@ -24,21 +24,22 @@ from auditkit_attacks.costs import Size, evaluations
 def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, original: str | None, params: dict[str, Any]) -> Estimate:
     """The cost of one unlearning run."""
     data.load(data_name).check_classes(classes)
-    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params)
-    return estimate(find_original(data_name, original), trained_rows=_rows(method, fitted), evaluations=0, images=0, n=500, models=1)
+    start = find_original(data_name, original)
+    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, recipe_of(start, method) | params)
+    return estimate(start.load(), trained_rows=_rows(method, fitted), evaluations=0, images=0, n=500, models=1)
 
 
-def plan_pretrain(data_name: str, params: dict[str, Any]) -> Estimate:
-    """The cost of a base model of the bundled one's size."""
-    fitted = make_params(importlib.import_module(METHODS["retrain"]).Params, params)
-    return estimate(find_original(data_name, None), trained_rows=_rows("retrain", fitted), evaluations=0, images=0, n=500, models=1)
+def plan_pretrain(data_name: str, params: dict[str, Any], architecture: str | None = None) -> Estimate:
+    """The cost of a base model."""
+    blank, _, fitted = blank_model(data.load(data_name), architecture, params, 0)
+    return estimate(blank, trained_rows=_rows("retrain", fitted), evaluations=0, images=0, n=500, models=1)
 
 
 def plan_sample(model: source.Source, counts: dict[int, int], *, data_name: str, sampler: sampling.Sampler) -> Estimate:
     """The cost of sampling; n is that of one class."""
     data.load(data_name).check_labels(counts)
     images = sum(counts.values())
-    return estimate(model, trained_rows=0, evaluations=images * sampler.passes, images=images, n=max(counts.values()))
+    return estimate(model.load(), trained_rows=0, evaluations=images * sampler.passes, images=images, n=max(counts.values()))
 
 
 def plan_attack(
@@ -52,7 +53,7 @@ def plan_attack(
     cells = len(calls_of(name, case, dataset, budget, 0))
     each = evaluations(name, budget, size_of(dataset, case.classes))
     n = getattr(budget, "n", 100)
-    return estimate(case.subject, trained_rows=0, evaluations=cells * each, images=cells * _images(budget), n=n)
+    return estimate(case.subject.load(), trained_rows=0, evaluations=cells * each, images=cells * _images(budget), n=n)
 
 
 def plan_suite(
@@ -68,7 +69,7 @@ def plan_suite(
         total += copies * evaluations(attack, budget, size)
         images += copies * _images(budget)
         least = min(least, getattr(budget, "n", least))
-    return estimate(made.case.subject, trained_rows=0, evaluations=total, images=images, n=least)
+    return estimate(made.case.subject.load(), trained_rows=0, evaluations=total, images=images, n=least)
 
 
 def default_costs(data_name: str = "digits") -> dict[str, int]:
@@ -96,7 +97,7 @@ def plan_evaluate(
     """The cost of sampling what is judged; the judges themselves take seconds on top."""
     dataset, case = data.load(data_name), latest_case(model, original, data_name, classes)
     images = _evaluated(case, dataset, n, retain_n)
-    return estimate(case.subject, trained_rows=0, evaluations=images * sampling.Sampler().passes, images=images, n=n)
+    return estimate(case.subject.load(), trained_rows=0, evaluations=images * sampling.Sampler().passes, images=images, n=n)
 
 
 def plan_audit(
@@ -120,14 +121,15 @@ def plan_audit(
         case = Case(start, start, classes)
     cells = len(case.roles(dataset).keys() - {"gate"})
     budgets = {name: make_params(module_of(name).Budget, params.get(name, {})) for name in AUDITED}
-    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, params.get("unlearn", {}))
+    settings = recipe_of(case.subject, method) | params.get("unlearn", {})
+    fitted = make_params(importlib.import_module(METHODS[choose("method", method, METHODS)]).Params, settings)
     unlearning = 0 if model else _rows(method, fitted)
     counts = asdict(make_params(Counts, params.get("evaluate", {})))
     judged, size = _evaluated(case, dataset, **counts), size_of(dataset, case.classes)
     spent = cells * sum(evaluations(name, budget, size) for name, budget in budgets.items())
     spent += judged * sampling.Sampler().passes
     images = cells * sum(map(_images, budgets.values())) + judged
-    return estimate(case.subject, trained_rows=unlearning, evaluations=spent, images=images, n=counts["n"], models=1)
+    return estimate(case.subject.load(), trained_rows=unlearning, evaluations=spent, images=images, n=counts["n"], models=1)
 
 
 def _rows(method: str, params: Any) -> int:
