@@ -133,7 +133,15 @@ def unlearn(
 
 @app.command()
 def pretrain(
-    data: Data = "digits", seed: Seed = 0, set_: Set = None, as_json: Json = False, dry_run: DryRun = False, no_wait: NoWait = False
+    data: Data = "digits",
+    architecture: Annotated[
+        str | None, typer.Option(help="digits (default up to 16 x 16 pixels), small (above), or cifar10: the papers' 38.6 M parameters.")
+    ] = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    as_json: Json = False,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
 ) -> None:
     """Train a base denoiser from scratch (the bundled digits model was made so)."""
     shown = console(no_wait=no_wait)
@@ -141,8 +149,8 @@ def pretrain(
     from auditkit import stages
 
     if dry_run:
-        return dry("pretrain", as_json, stages.plan_pretrain(data, params))
-    finish(stages.pretrain(data, params=params, seed=seed, console=shown), as_json)
+        return dry("pretrain", as_json, stages.plan_pretrain(data, params, architecture))
+    finish(stages.pretrain(data, architecture=architecture, params=params, seed=seed, console=shown), as_json)
 
 
 @app.command()

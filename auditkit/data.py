@@ -17,7 +17,9 @@ from torch import Tensor
 from auditkit.errors import UserError, choose
 
 SPLITS = {"model": 0.5, "judges": 0.7, "calibration": 0.8, "heldout": 1.0}  # upper ends of the hash's interval
-DATASETS = ("digits",)
+# Digests of data sets of which every image has been at hand here, so far one: CIFAR-10's 60,000. A set with this digest has this name,
+# wherever it was read from; one of this name with another digest is refused (torchvision_data.py).
+PINNED = {"cifar10": "228c6ac1768efe62639f52f923b93a3871b523ba9ae51f864bf42e0dc8478e6e"}
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,41 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def load(name: str) -> Dataset:
-    """The data set called `name`, or that of "folder:PATH" (folder_data.py). Raises UserError with the nearest known name."""
-    from auditkit import folder_data  # which imports this module
+    """The data set called `name` ("digits", or one of torchvision_data.py), or that of "folder:PATH" (folder_data.py) or
+    "pack:PATH[,PATH]" (pack_data.py); read once in a process. Raises UserError with the nearest known name."""
+    from auditkit import folder_data, pack_data, torchvision_data  # which import this module
 
-    if name.startswith(folder_data.PREFIX):
-        return folder_data.load(name.removeprefix(folder_data.PREFIX))
-    choose("data set", name, (*DATASETS, f"{folder_data.PREFIX}PATH"))
-    return _digits()
+    for prefix, read in ((folder_data.PREFIX, folder_data.load), (pack_data.PREFIX, pack_data.load)):
+        if name.startswith(prefix):
+            return read(name.removeprefix(prefix))
+    known = ("digits", *torchvision_data.SETS)
+    choose("data set", name, (*known, f"{folder_data.PREFIX}PATH", f"{pack_data.PREFIX}PATH"))
+    return _digits() if name == "digits" else torchvision_data.load(name)
+
+
+def ordered(name: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], *, place: str = "") -> Dataset:
+    """A data set in canonical order, by the SHA-256 of each image's pixels and then by label: the same images in any order, from any
+    source, are the same data set with the same digest (docs/decisions/0008-canonical-order.md).
+
+    `images` is uint8 (N, C, H, W), `labels` int64 (N,). It is called `name`, or by what its digest is pinned to; "pack" becomes
+    "pack-" and the start of the digest.
+
+    Raises:
+        UserError: a class that a split has no image of.
+    """
+    images = np.ascontiguousarray(images)
+    hashes = np.array([hashlib.sha256(image).digest() for image in images], dtype="S32")
+    order = np.lexsort((labels, hashes))
+    images, labels = images[order], labels[order].astype(np.int64)
+    split = split_by_pixels(images)
+    check_splits(classes, labels, split)
+    digest = hashlib.sha256(repr((images.shape, classes)).encode())  # the same pixels under other names are another data set
+    digest.update(images.data)
+    digest.update(labels.data)
+    sha = digest.hexdigest()
+    known = {pinned: called for called, pinned in PINNED.items()}
+    called = known.get(sha, f"{name}-{sha[:12]}" if place else name)
+    return Dataset(called, torch.from_numpy(images), torch.from_numpy(labels), classes, split, sha, place)
 
 
 @cache
@@ -112,3 +142,14 @@ def split_by_pixels(images: np.ndarray) -> np.ndarray:
     names, ends = list(SPLITS), np.array(list(SPLITS.values()))
     hashes = [int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big") / 2**64 for image in images]
     return np.array(names)[np.searchsorted(ends, hashes, side="right")]
+
+
+def check_splits(classes: tuple[str, ...], labels: np.ndarray, split: np.ndarray) -> None:
+    """Raises UserError unless every class has an image in every split."""
+    for k, name in enumerate(classes):
+        for part in SPLITS:
+            if not bool(((labels == k) & (split == part)).any()):
+                n = int((labels == k).sum())
+                raise UserError(
+                    f"class {name!r} has {n} pictures and none of them is in the {part} split: about 50 of each class are needed"
+                )

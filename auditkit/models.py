@@ -44,6 +44,26 @@ CIFAR10 = {
 }
 
 
+# For photographs on a CPU: 2,737,507 parameters at 3 x 32 x 32 and ten classes, 24 ms an image forward and backward on a shared core
+# (without the attention at the lowest level 20 ms, with twice its first width 38 ms). Two halvings, so that 28 x 28 will do as well.
+SMALL = {
+    "block_out_channels": (32, 64, 128),
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "attention_head_dim": None,
+    "norm_num_groups": 8,
+}
+
+ARCHITECTURES = {"digits": DIGITS, "small": SMALL, "cifar10": CIFAR10}
+LARGEST_OF_DIGITS = 16  # pixels a side up to which the architecture of digits is the default
+
+
+def fitting(shape: tuple[int, int, int]) -> str:
+    """The name of the architecture for images (C, H, W) where none is asked for: "digits" up to 16 x 16, else "small"."""
+    return "digits" if max(shape[1:]) <= LARGEST_OF_DIGITS else "small"
+
+
 @dataclass(frozen=True)
 class Model:
     """A denoiser in memory: its network and, if it is gated, the classes for which a query gets noise."""
@@ -87,7 +107,7 @@ def build(shape: tuple[int, int, int], classes: int, *, seed: int, architecture:
     channels, height, width = shape
     levels = len(options["block_out_channels"])
     if height % 2 ** (levels - 1) or width % 2 ** (levels - 1):
-        raise UserError(f"images of {height} x {width} cannot be halved {levels - 1} times; use fewer levels or another size")
+        raise UserError(f"images of {height} x {width} cannot be halved {levels - 1} times; take fewer levels or another size")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = UNet2DModel(

@@ -15,7 +15,12 @@ Model = Annotated[str | None, typer.Option("--model", metavar="RUN|DIR", help="T
 Original = Annotated[
     str | None, typer.Option("--original", metavar="RUN|DIR", help="The model before unlearning (default: the bundled one).")
 ]
-Data = Annotated[str, typer.Option("--data", metavar="NAME", help="The data set: digits, or folder:PATH.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", metavar="NAME", help="digits, cifar10, cifar100, stl10, mnist, fashion-mnist, folder:PATH or pack:FILE[,FILE] (.npz)."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Keys every random number.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -12,7 +12,7 @@ from typing import Any
 from auditkit.errors import UserError, choose
 
 FILE = Path("auditkit.toml")
-RESERVED = ("AUDITKIT_RUNS", "AUDITKIT_DEBUG")
+RESERVED = ("AUDITKIT_RUNS", "AUDITKIT_DATA", "AUDITKIT_DEBUG")
 
 
 def gather(

@@ -7,7 +7,6 @@ CIFAR10_PACKS, which holds the test images in `cifar10_test.webp.npz` (blob, off
     python benchmarks/noise_test.py docs/results/noise-test.json [FOLDER]
 """
 
-import io
 import json
 import os
 import sys
@@ -18,10 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from auditkit import data, provenance
+from auditkit import data, pack_data, provenance
 from auditkit_evaluators import ensemble, noise
 from auditkit_evaluators.panel import KINDS, kinds, ladder
 from auditkit_evaluators.surrogates import SURROGATES
@@ -37,13 +35,9 @@ BLURS = (0.5, 1.0, 1.5, 2.0, 3.0)
 
 def cifar10(folder: Path) -> data.Dataset:
     """The 10,000 test images in a seeded order, with auditkit's own splits."""
-    with np.load(folder / "cifar10_test.webp.npz", allow_pickle=False) as pack:
-        blob, offset, label = pack["blob"].tobytes(), pack["offset"], pack["label"]
-        classes = tuple(c.decode() for c in pack["classes"])
+    images, label, classes = pack_data.read(folder / "cifar10_test.webp.npz")
     order = np.random.default_rng(0).permutation(len(label))
-    pictures = [Image.open(io.BytesIO(blob[offset[i] : offset[i + 1]])).convert("RGB") for i in order]
-    images = np.stack([np.asarray(p) for p in pictures]).transpose(0, 3, 1, 2).copy()
-    labels = torch.from_numpy(label[order].astype(np.int64))
+    images, labels = images[order], torch.from_numpy(label[order])
     split = data.split_by_pixels(images)
     return data.Dataset(name="cifar10", images=torch.from_numpy(images), labels=labels, classes=classes, split=split, sha256="")
 

@@ -4,8 +4,8 @@ import time
 
 import torch
 
+from auditkit.models import Model
 from auditkit.results import Record
-from auditkit.stages.source import Source
 from auditkit_evaluators import stats
 
 ROWS = 128
@@ -20,12 +20,11 @@ class Estimate(Record):
     excludes: float
 
 
-def estimate(model: Source, *, evaluations: int, images: int, n: int, models: int = 0) -> Estimate:
+def estimate(network: Model, *, evaluations: int, images: int, n: int, models: int = 0) -> Estimate:
     """`evaluations` rows through the network (a row of a training step is three: forward 1, backward 2), `images` and `models` stored.
 
     Times three forward passes of 128 rows.
     """
-    network = model.load()
     device = network.net.device
     x, t = torch.zeros(ROWS, *network.shape, device=device), torch.full((ROWS,), 500, device=device)
     labels = torch.zeros(ROWS, dtype=torch.long, device=device)

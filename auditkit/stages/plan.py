@@ -18,7 +18,7 @@ from auditkit.stages.entries import entry
 from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
 from auditkit.stages.lineup import lineup
-from auditkit.stages.train import find_original, make_params
+from auditkit.stages.train import blank_model, find_original, make_params, recipe_of
 from auditkit.unlearn import METHODS
 from auditkit_attacks import ATTACKS, AUDITED, module_of
 from auditkit_attacks.costs import Size, evaluations
@@ -29,21 +29,23 @@ def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, origi
     dataset = data.load(data_name)
     dataset.check_classes(classes)
     choose("method", method, METHODS)
-    rows = _making(method, params, dataset, classes)
-    return estimate(find_original(data_name, original), evaluations=rows, images=0, n=500, models=1)
+    start = find_original(data_name, original)
+    rows = _making(method, recipe_of(start, method) | params, dataset, classes)
+    return estimate(start.load(), evaluations=rows, images=0, n=500, models=1)
 
 
-def plan_pretrain(data_name: str, params: dict[str, Any]) -> Estimate:
-    """The cost of a base model of the bundled one's size."""
-    rows = _making("retrain", params, data.load(data_name), ())
-    return estimate(find_original(data_name, None), evaluations=rows, images=0, n=500, models=1)
+def plan_pretrain(data_name: str, params: dict[str, Any], architecture: str | None = None) -> Estimate:
+    """The cost of a base model."""
+    dataset = data.load(data_name)
+    blank, _, fitted = blank_model(dataset, architecture, params, 0)
+    return estimate(blank, evaluations=_making("retrain", asdict(fitted), dataset, ()), images=0, n=500, models=1)
 
 
 def plan_sample(model: source.Source, counts: dict[int, int], *, data_name: str, sampler: sampling.Sampler) -> Estimate:
     """The cost of sampling; n is that of one class."""
     data.load(data_name).check_labels(counts)
     images = sum(counts.values())
-    return estimate(model, evaluations=images * sampler.passes, images=images, n=max(counts.values()))
+    return estimate(model.load(), evaluations=images * sampler.passes, images=images, n=max(counts.values()))
 
 
 def plan_attack(
@@ -57,7 +59,7 @@ def plan_attack(
     cells = len(calls_of(name, case, dataset, budget, 0))
     each = evaluations(name, budget, size_of(dataset, case.classes))
     n = getattr(budget, "n", 100)
-    return estimate(case.subject, evaluations=cells * each, images=cells * _images(budget), n=n)
+    return estimate(case.subject.load(), evaluations=cells * each, images=cells * _images(budget), n=n)
 
 
 def plan_suite(
@@ -73,7 +75,7 @@ def plan_suite(
         total += copies * evaluations(attack, budget, size)
         images += copies * _images(budget)
         least = min(least, getattr(budget, "n", least))
-    return estimate(made.case.subject, evaluations=total, images=images, n=least)
+    return estimate(made.case.subject.load(), evaluations=total, images=images, n=least)
 
 
 def default_costs(data_name: str = "digits") -> dict[str, int]:
@@ -101,7 +103,7 @@ def plan_evaluate(
     """The cost of sampling what is judged; the judges themselves take seconds on top."""
     dataset, case = data.load(data_name), latest_case(model, original, data_name, classes)
     images = _evaluated(case, dataset, n, retain_n)
-    return estimate(case.subject, evaluations=images * sampling.Sampler().passes, images=images, n=n)
+    return estimate(case.subject.load(), evaluations=images * sampling.Sampler().passes, images=images, n=n)
 
 
 def plan_audit(
@@ -126,13 +128,14 @@ def plan_audit(
     cells = len(case.roles(dataset).keys() - {"gate"})
     budgets = {name: make_params(module_of(name).Budget, params.get(name, {})) for name in AUDITED}
     choose("method", method, METHODS)
-    making = 0 if model else _making(method, params.get("unlearn", {}), dataset, case.classes)
+    settings = recipe_of(case.subject, method) | params.get("unlearn", {})
+    making = 0 if model else _making(method, settings, dataset, case.classes)
     counts = asdict(make_params(Counts, params.get("evaluate", {})))
     judged, size = _evaluated(case, dataset, **counts), size_of(dataset, case.classes)
     spent = cells * sum(evaluations(name, budget, size) for name, budget in budgets.items())
     spent += judged * sampling.Sampler().passes
     images = cells * sum(map(_images, budgets.values())) + judged
-    return estimate(case.subject, evaluations=spent + making, images=images, n=counts["n"], models=1)
+    return estimate(case.subject.load(), evaluations=spent + making, images=images, n=counts["n"], models=1)
 
 
 def plan_compare(
@@ -168,7 +171,7 @@ def plan_compare(
         cells = many * (len(entries) + len(FLOORS))
         spent += cells * evaluations(attack, fitted, size_of(dataset, classes[:1]))
         images += cells * _images(fitted)
-    return estimate(start, evaluations=spent, images=images, n=how["n"], models=len(made) * many)
+    return estimate(start.load(), evaluations=spent, images=images, n=how["n"], models=len(made) * many)
 
 
 def _making(method: str, params: dict[str, Any], dataset: data.Dataset, classes: tuple[int, ...]) -> int:

@@ -14,17 +14,33 @@ from auditkit.unlearn import METHODS
 from auditkit.unlearn import retrain as from_scratch
 
 
-def pretrain(data_name: str = "digits", *, params: dict[str, Any] | None = None, seed: int = 0, console: Console = SILENT) -> rundir.Run:
-    """Trains a base denoiser on the model split of a data set."""
+def pretrain(
+    data_name: str = "digits",
+    *,
+    architecture: str | None = None,
+    params: dict[str, Any] | None = None,
+    seed: int = 0,
+    console: Console = SILENT,
+) -> rundir.Run:
+    """Trains a base denoiser on the model split of a data set: one of models.ARCHITECTURES, by default the one that fits its images."""
     dataset = data.load(data_name)
-    fitted = make_params(from_scratch.Params, params or {})
-    request = rundir.Request(
-        stage="pretrain", method=dataset.name, role="original", seed=seed, params=requested(fitted), data=dataset.sha256
-    )
-    blank = models.build(dataset.shape, len(dataset.classes), seed=seed)
+    blank, called, fitted = blank_model(dataset, architecture, params or {}, seed)
+    asked = requested(fitted) | (
+        {"architecture": called} if called != "digits" else {}
+    )  # as runs were named
+    request = rundir.Request(stage="pretrain", method=dataset.name, role="original", seed=seed, params=asked, data=dataset.sha256)
     if torch.cuda.is_available():
         blank.net.to("cuda")
     return _train(request, from_scratch, blank, dataset, fitted, console)
+
+
+def blank_model(
+    dataset: data.Dataset, architecture: str | None, params: dict[str, Any], seed: int
+) -> tuple[models.Model, str, from_scratch.Params]:
+    """Random weights for a data set's images, the name of their architecture, and the recipe that goes with it, changed by `params`."""
+    called = choose("architecture", architecture or models.fitting(dataset.shape), models.ARCHITECTURES)
+    fitted = make_params(from_scratch.Params, from_scratch.RECIPES[called] | params)
+    return models.build(dataset.shape, len(dataset.classes), seed=seed, architecture=models.ARCHITECTURES[called]), called, fitted
 
 
 def retrain(
@@ -59,8 +75,8 @@ def unlearn(
     dataset, classes = data.load(data_name), tuple(sorted(classes))
     dataset.check_classes(classes)
     module = importlib.import_module(METHODS[method])
-    fitted = make_params(module.Params, params or {})
     start = find_original(data_name, original)
+    fitted = make_params(module.Params, recipe_of(start, method) | (params or {}))
     model = start.load()
     check_fits(model, dataset, start.name)
     stage, role = ("retrain", "retrained") if method == "retrain" else ("unlearn", "subject")
@@ -119,6 +135,12 @@ def find_original(data_name: str, original: str | None) -> source.Source:
             f"no model is bundled for {data_name}: give --original RUN|DIR, or make one with auditkit pretrain --data {data_name}"
         )
     return found
+
+
+def recipe_of(original: source.Source, method: str) -> dict[str, float]:
+    """The settings of a method that go with the original's architecture: a floor is trained like the model that it stands beside."""
+    known = original.run.request.params if method == "retrain" and original.run else {}
+    return from_scratch.RECIPES.get(known.get("architecture", "digits"), {})
 
 
 def check_fits(model: models.Model, dataset: data.Dataset, name: str) -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from auditkit import data, models
@@ -49,3 +50,20 @@ def base():
 def tiny():
     """A random denoiser small enough to train in a test."""
     return models.build((1, 8, 8), 10, seed=3, architecture={**models.DIGITS, "block_out_channels": (8,), "norm_num_groups": 2})
+
+
+@pytest.fixture
+def pack():
+    """Writes a plain pack of noisy plain colours, one for each class, its rows in `order`; returns its images and labels."""
+
+    def make(path, classes=3, each=80, shape=(3, 16, 16), named=True, order=None):
+        rng = np.random.default_rng(0)
+        labels = np.repeat(np.arange(classes), each)
+        colours = rng.integers(40, 216, (classes, shape[0], 1, 1))
+        images = (colours[labels] + rng.normal(0, 30, (len(labels), *shape))).clip(0, 255).astype(np.uint8)
+        names = {"classes": np.array([f"colour-{k}" for k in range(classes)])} if named else {}
+        order = np.arange(len(labels)) if order is None else order
+        np.savez(path, images=images[order], labels=labels[order], **names)
+        return images, labels
+
+    return make

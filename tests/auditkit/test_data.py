@@ -12,6 +12,7 @@ def test_digits_are_the_real_1797():
     assert digits.images.dtype == torch.uint8
     assert digits.images.max() == 255
     assert torch.bincount(digits.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # the UCI page's counts
+    assert digits.sha256 == "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382", "bundled models and finished runs name it"
 
 
 def test_splits_have_the_promised_shares_and_no_image_in_common():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from auditkit import data, folder_data
+from auditkit import data, decoding
 from auditkit.errors import UserError
 from auditkit.stages import source
 
@@ -146,12 +146,12 @@ def test_no_folder_is_refused(tmp_path, text):
 
 def test_too_many_are_refused_before_they_are_read(tmp_path, monkeypatch):
     grey(tmp_path / "set", n=3)
-    monkeypatch.setattr(folder_data, "MAX_IMAGES", 5)
+    monkeypatch.setattr(decoding, "MAX_IMAGES", 5)
     with pytest.raises(UserError, match="holds 6 pictures, at most 5 are read"):
         data.load(f"folder:{tmp_path / 'set'}")
-    monkeypatch.setattr(folder_data, "MAX_IMAGES", 6)
-    monkeypatch.setattr(folder_data, "MAX_BYTES", 600)
-    with pytest.raises(UserError, match="has 6 pictures of 108 bytes"):
+    monkeypatch.setattr(decoding, "MAX_IMAGES", 6)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 600)
+    with pytest.raises(UserError, match="is one of 6 pictures of 108 bytes"):
         data.load(f"folder:{tmp_path / 'set'}")
 
 
