@@ -15,6 +15,7 @@ KERNELS = {"auditkit_kernels"}
 CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data", "auditkit.diffusion", "auditkit.models"}
 CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
 CORE |= {"auditkit.checkpoint", "auditkit.plugin", "auditkit.precision", "auditkit.solver", "auditkit.stack"}
+CORE |= {"auditkit.dit", "auditkit.peers", "auditkit.peer_weights", "auditkit.peer_file"}
 MIDDLE = {"auditkit.unlearn", "auditkit.report", "auditkit_attacks", "auditkit_evaluators"}
 JUDGING = {
     "auditkit.errors",
@@ -35,6 +36,7 @@ TOP = {
     "auditkit.cli_bench",
     "auditkit.cli_attacks",
     "auditkit.cli_judges",
+    "auditkit.cli_models",
     "auditkit.show_suite",
     "auditkit.show_card",
     "auditkit.options",

@@ -6,6 +6,7 @@ The command line calls nothing else; the plan_ functions say what a command woul
 from auditkit.stages.attack import attack
 from auditkit.stages.audit import audit
 from auditkit.stages.evaluate import evaluate, evaluate_images
+from auditkit.stages.exchange import bring, export, look
 from auditkit.stages.judging import measured as cards
 from auditkit.stages.plan import (
     default_costs,
@@ -28,10 +29,13 @@ from auditkit.stages.train_judge import train_judge
 __all__ = [
     "attack",
     "audit",
+    "bring",
     "cards",
     "default_costs",
     "evaluate",
     "evaluate_images",
+    "export",
+    "look",
     "plan_attack",
     "plan_audit",
     "plan_evaluate",

@@ -104,7 +104,7 @@ def chosen(text: str | None, data: str) -> Source:
 def of_run(run: rundir.Run, role: str) -> Source:
     """The model that a run made. Raises UserError for a run that made none."""
     if f"model/{models.CONFIG}" not in run.result.files:
-        raise UserError(f"{run.name} holds no model; give an unlearn, retrain or pretrain run, or a model folder")
+        raise UserError(f"{run.name} holds no model; give an unlearn, retrain, pretrain or import run, or a model folder")
     return Source(role, run.path / "model", run.digest, run.name)
 
 
@@ -114,7 +114,7 @@ def original_of(run: rundir.Run, data: str) -> Source | None:
     known = bundled(data)
     if known and known.digest == wanted:
         return known
-    made = [other for other in rundir.finished("pretrain-", "retrain-", "unlearn-") if other.digest == wanted]
+    made = [other for other in rundir.finished("pretrain-", "retrain-", "unlearn-", "import-") if other.digest == wanted]
     return of_run(rundir.read(made[0].path), "original") if made else None
 
 

@@ -118,6 +118,8 @@ def find_original(data_name: str, original: str | None) -> source.Source:
 def check_fits(model: models.Model, dataset: data.Dataset, name: str) -> None:
     """Raises UserError unless the model speaks of this data set's images and classes."""
     wanted, found = (*dataset.shape, len(dataset.classes)), (*model.shape, model.null)
+    if model.shape[0] == 4 and dataset.shape[0] in (1, 3):
+        raise UserError(f"{name} works on 4 latent channels: that needs a VAE, which is not supported yet; give a model of pixels")
     if wanted != found:
         raise UserError(f"{name} makes images {found[:3]} of {found[3]} classes, but {dataset.name} has {wanted[:3]} and {wanted[3]}")
 
