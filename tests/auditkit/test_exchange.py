@@ -243,3 +243,18 @@ def test_export_overwrites_nothing_and_leaves_nothing_half_written(tiny, tmp_pat
     code, *_ = said(capsys, "export", tmp_path / "mine", "-o", tmp_path / "new")
     assert code == 1
     assert {p.name for p in tmp_path.iterdir()} == before
+
+
+def test_an_imported_model_is_unlearned_attacked_and_sampled_like_every_other(make_peer, save_peer, capsys):
+    path = save_peer(make_peer(mult=(1,), attention=(), channels=1))
+    assert said(capsys, "import", path, "--size", 8, "--class", 2)[0] == 0
+    made = rundir.pointed("latest-model")
+    done = stages.attack("inversion", model=made.name, params={"steps": 1, "n": 2, "images": 2, "batch": 2})
+    roles = done.read_json("attack.json")["cells"]
+    assert {"subject", "random"} <= set(roles)
+    assert rundir.find(roles["subject"]).read_json("curve.json")["failed"] is None
+    unlearned = stages.unlearn("safemax", (2,), original=made.name, params={"steps": 1, "batch": 2})
+    assert source.original_of(unlearned, "digits").name == made.name, "an imported original is found again"
+    before, after = weights_of(made), weights_of(unlearned)
+    assert {k for k in before if not torch.equal(before[k], after[k])} >= {"classes_emb.weight", "conv_in.weight", "cemb.dense.0.weight"}
+    assert said(capsys, "sample", "--class", 2, "-n", 2, "--steps", 2, "--set", "spacing=leading", "--set", "clip=false")[0] == 0
