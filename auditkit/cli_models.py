@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from auditkit.options import Classes, DryRun, Json, NoWait, console, finish, parse_classes
+from auditkit.options import DryRun, Json, NoWait, console, finish, parse_classes
 
 
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint of SalUn or Selective Amnesia (.pth).")],
     weights: Annotated[str | None, typer.Option("--weights", help="raw or ema (default: as its authors sampled it).")] = None,
     size: Annotated[int | None, typer.Option("--size", min=1, max=4096, help="Side of the images (default: inferred).")] = None,
-    classes: Classes = None,
+    classes: Annotated[str | None, typer.Option("--class", "-c", metavar="F[,F]", help="What was forgotten, if that is known.")] = None,
     as_json: Json = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,

@@ -15,7 +15,7 @@ KERNELS = {"auditkit_kernels"}
 CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data", "auditkit.diffusion", "auditkit.models"}
 CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
 CORE |= {"auditkit.checkpoint", "auditkit.plugin", "auditkit.precision", "auditkit.solver", "auditkit.stack"}
-CORE |= {"auditkit.dit", "auditkit.peers", "auditkit.peer_weights", "auditkit.peer_file"}
+CORE |= {"auditkit.dit", "auditkit.hub", "auditkit.peers", "auditkit.peer_weights", "auditkit.peer_file"}
 MIDDLE = {"auditkit.unlearn", "auditkit.report", "auditkit_attacks", "auditkit_evaluators"}
 JUDGING = {
     "auditkit.errors",

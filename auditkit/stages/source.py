@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from auditkit import data, models, rundir
+from auditkit import data, hub, models, rundir
 from auditkit.errors import UserError
 from auditkit.results import canonical, sha256
 from auditkit_attacks import plants
@@ -73,10 +73,11 @@ def bundled(data: str, without: int | None = None) -> Source | None:
 
 
 def named(text: str, role: str) -> Source:
-    """What `--model` or `--original` says: a run, or a model folder, named by its content. Raises UserError when it is neither."""
+    """What `--model` or `--original` says: a run, a model folder, named by its content, or one on the hub. Raises UserError when it is
+    none of them."""
     if not text.strip():
         raise UserError(f"the {'model' if role == 'subject' else role} is an empty text; give a run or a model folder")
-    path = Path(text)
+    path = hub.fetch(text) if text.startswith(hub.PREFIX) else Path(text)
     if path.is_dir() and not (path / rundir.REQUEST).exists():
         models.load(path)  # refuses a folder without weights before anything is spent
         digest = models.sha256(path)
