@@ -43,7 +43,7 @@ def look(file: str, *, weights: str | None = None, size: int | None = None, clas
     about = {
         "form": stored.form,
         "weights": kind,
-        "why": "as asked" if weights else "as its authors sampled it",
+        "why": "as asked" if weights else "as its authors sampled it" if stored.step is not None else "the only ones in it",
         "holds": list(stored.sets),
         "step": stored.step,
         "parameters": model.parameters,

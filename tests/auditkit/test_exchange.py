@@ -58,7 +58,9 @@ def test_the_same_file_is_the_same_run_under_any_name_and_the_other_weights_are_
     assert a == b
     assert (a["weights"], a["holds"], a["form"]) == ("ema", ["raw", "ema"], "a list of 4 with EMA")
     assert same(weights_of(rundir.find(a["run"])), ema)
-    c = json.loads(said(capsys, "import", first, "--weights", "raw", "--json")[1])
+    _, out, err = said(capsys, "import", first, "--weights", "raw", "--json")
+    assert "it holds ema weights too, which this run says nothing about: import them with --weights ema" in err
+    c = json.loads(out)
     assert c["digest"] != a["digest"]
     assert same(weights_of(rundir.find(c["run"])), net)
 
@@ -68,7 +70,7 @@ def test_a_bare_state_dict_and_a_bare_average(make_peer, tmp_path, prefix):
     net = make_peer(**SMALL)
     torch.save({f"{prefix}{k}": t for k, t in net.state_dict().items()}, tmp_path / "bare.pth")
     found = stages.look(str(tmp_path / "bare.pth"))
-    assert (found.about["weights"], found.about["step"]) == ("raw", None)
+    assert (found.about["weights"], found.about["step"], found.about["why"]) == ("raw", None, "the only ones in it")
     if prefix:
         with pytest.raises(UserError, match="holds no ema weights: it is a bare state dict; use --weights raw"):
             stages.look(str(tmp_path / "bare.pth"), weights="ema")
