@@ -36,12 +36,23 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: no checkpoint, or one that needs code to be read.
     """
+    return dict(_flat(content(path)))
+
+
+def content(path: Path) -> Any:
+    """What the file holds, as it was saved: tensors, numbers and plain containers. The one place where PyTorch's format is read.
+
+    Raises:
+        UserError: no checkpoint, one that needs code to be read, or one that unpacks to more than it is.
+    """
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(files.check_safetensors(path)))
-        if zipfile.is_zipfile(path) and sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()) > MOST_BYTES:
-            raise UserError(f"{path} unpacks to more than {MOST_BYTES / 1e9:.0f} GB and is not opened")
-        return dict(_flat(torch.load(path, map_location="cpu", weights_only=True)))
+        if zipfile.is_zipfile(path):
+            unpacked, size = sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()), path.stat().st_size
+            if unpacked > min(size, MOST_BYTES):  # torch.save compresses nothing: a file that grows is a bomb
+                raise UserError(f"{path} ({size} bytes) unpacks to {unpacked} bytes, more than itself or 64 GB, and is not opened")
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than tensors and is not opened: convert it to safetensors where you trust it") from error
     except UserError:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from auditkit import cli_attacks, cli_bench, cli_compare, cli_judges, cli_runs, plugin, settings
+from auditkit import cli_attacks, cli_bench, cli_compare, cli_judges, cli_models, cli_runs, plugin, settings
 from auditkit.errors import RunError, UserError, choose
 from auditkit.options import (
     COMMANDS,
@@ -364,6 +364,8 @@ def audit(
     return show.gate(record, fail_on)
 
 
+app.command("import")(cli_models.import_)
+app.command()(cli_models.export)
 app.command()(cli_runs.report)
 app.command()(cli_runs.verify)
 app.command()(cli_judges.schema)

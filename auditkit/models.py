@@ -1,4 +1,5 @@
-"""Denoisers: a diffusers `UNet2DModel` with one more class row than classes; the last row is the null class.
+"""Denoisers: a diffusers `UNet2DModel` with one more class row than classes, the peers' (peers.py) or a pixel DiT (dit.py); the last row is
+the null class.
 
 A model folder is diffusers' own: `config.json` and `diffusion_pytorch_model.safetensors`, and optionally `gate.json`.
 A folder is foreign until it is read: only safetensors, sizes capped, symlinks refused, nothing is unpickled.
@@ -12,14 +13,14 @@ from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from auditkit import files
+from auditkit import dit, files, peers
 from auditkit.errors import UserError
 
 MAX_SIDE = 4096  # pixels
+NETWORKS = {"UNet2DModel": UNet2DModel, "ConcatUNet2DModel": peers.ConcatUNet2DModel, "DiTTransformer2DModel": dit.DiT}
 WEIGHTS, CONFIG, GATE = "diffusion_pytorch_model.safetensors", "config.json", "gate.json"
 
 # The smallest of the four trained that kept the other classes on digits (docs/decisions/0003-digits-model.md): two levels of 16 channels,
@@ -74,7 +75,7 @@ class Model:
     @property
     def null(self) -> int:
         """The null class: the last row of the class table."""
-        return int(self.net.config["num_class_embeds"]) - 1
+        return int(self.net.config["num_embeds_ada_norm"] if isinstance(self.net, dit.DiT) else self.net.config["num_class_embeds"] - 1)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -86,11 +87,20 @@ class Model:
     @property
     def class_table(self) -> Tensor:
         """The rows that the labels look up, (classes + 1, D): the live weights, without their gradient. Raises UserError if there is
-        none."""
+        none, or one in every block."""
+        if len(self.class_tables) > 1:
+            raise UserError(f"this model has {len(self.class_tables)} class tables, one in every block, and no row that stands for a class")
+        return self.class_tables[0]
+
+    @property
+    def class_tables(self) -> list[Tensor]:
+        """Every table that the labels look up: one, or for a DiT one in every block. Raises UserError if there is none."""
+        if isinstance(self.net, dit.DiT):
+            return [table.weight.data for table in self.net.tables]
         table = getattr(self.net.class_embedding, "weight", None)
         if not isinstance(table, Tensor) or table.shape[0] != self.null + 1:
             raise UserError("this model has no class table that can be read: its class embedding is no lookup")
-        return table.data
+        return [table.data]
 
     @property
     def parameters(self) -> int:
@@ -102,15 +112,19 @@ class Model:
 
 
 def build(shape: tuple[int, int, int], classes: int, *, seed: int, architecture: dict[str, Any] | None = None) -> Model:
-    """A denoiser with random weights for images (C, H, W) and `classes` classes; the same seed gives the same bytes."""
+    """A denoiser with random weights for images (C, H, W) and `classes` classes; the same seed gives the same bytes.
+
+    `architecture` holds the options of a `UNet2DModel`, or with `_class_name` of another of ours (peers.CIFAR10).
+    """
     options = dict(architecture or DIGITS)
     channels, height, width = shape
+    kind = NETWORKS[options.pop("_class_name", "UNet2DModel")]
     levels = len(options["block_out_channels"])
     if height % 2 ** (levels - 1) or width % 2 ** (levels - 1):
         raise UserError(f"images of {height} x {width} cannot be halved {levels - 1} times; take fewer levels or another size")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = UNet2DModel(
+        net = kind(
             sample_size=(height, width),
             in_channels=channels,
             out_channels=channels,
@@ -124,7 +138,14 @@ def random_like(model: Model, *, seed: int) -> Model:
     """The same architecture with fresh random weights: the floor that has never seen anything."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Model(UNet2DModel.from_config(model.net.config).to(model.net.device).eval())
+        return Model(NETWORKS[class_name(model.net)].from_config(model.net.config).to(model.net.device).eval())
+
+
+def class_name(net: UNet2DModel) -> str:
+    """The `_class_name` of its config: by what it is made of, so that a planted leak (a subclass) is saved as what it was planted in."""
+    if isinstance(net, dit.DiT):
+        return "DiTTransformer2DModel"
+    return "ConcatUNet2DModel" if isinstance(net.class_embedding, peers.ClassHalf) else "UNet2DModel"
 
 
 def save(model: Model, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
@@ -134,7 +155,7 @@ def save(model: Model, folder: str | Path, *, dtype: torch.dtype = torch.float32
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.net.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = {k: v for k, v in dict(model.net.config).items() if not k.startswith("_")}
-    (folder / CONFIG).write_text(json.dumps({"_class_name": "UNet2DModel", **config}, indent=2, sort_keys=True) + "\n")
+    (folder / CONFIG).write_text(json.dumps({"_class_name": class_name(model.net), **config}, indent=2, sort_keys=True) + "\n")
     if model.gate:
         (folder / GATE).write_text(json.dumps({"classes": list(model.gate)}) + "\n")
 
@@ -142,25 +163,34 @@ def save(model: Model, folder: str | Path, *, dtype: torch.dtype = torch.float32
 def load(folder: Path) -> Model:
     """Reads a model folder, in float32. Raises UserError with the file and what is wrong with it."""
     config = files.read_json(folder / CONFIG, f"{folder} is no model folder: it needs {CONFIG} and {WEIGHTS}")
-    if config.get("_class_name") != "UNet2DModel" or not config.get("num_class_embeds"):
+    kind = NETWORKS.get(str(config.get("_class_name")))
+    rows = config.get("num_embeds_ada_norm", 1000) if kind is dit.DiT else config.get("num_class_embeds")
+    if kind is None or not rows:
         raise UserError(
-            f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds)"
+            f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds) "
+            "or a DiTTransformer2DModel"
         )
     weights = files.check_safetensors(folder / WEIGHTS)
-    _check_sizes(config, folder / CONFIG)
+    if kind is not dit.DiT:
+        _check_sizes(config, folder / CONFIG)
+    elif reason := dit.unfit(config):
+        raise UserError(f"{folder / CONFIG} has {reason}")
     try:
         with torch.device("meta"):  # shapes alone: a config that asks for terabytes costs nothing
-            net = UNet2DModel.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+            net = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
         tensors = {name: t.float() for name, t in load_file(weights).items()}
         net.load_state_dict(tensors, assign=True)
-    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError, ArithmeticError, SafetensorError) as error:
+        if isinstance(net, dit.DiT):
+            net.place()
+    except Exception as error:  # a foreign config can fail in any way inside diffusers, and none of them is a bug of ours
         raise UserError(f"{weights} does not fit {folder / CONFIG}: {str(error).splitlines()[0]}") from error
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     bad = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
     if bad:
         raise UserError(f"{weights} holds NaN or infinity in {bad[0]}: this model has diverged and cannot be audited")
-    return Model(net.eval(), _read_gate(folder / GATE, int(config["num_class_embeds"]) - 1))
+    model = Model(net.eval())
+    return replace(model, gate=_read_gate(folder / GATE, model.null))
 
 
 def _check_sizes(config: dict[str, Any], path: Path) -> None:

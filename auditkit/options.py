@@ -11,7 +11,7 @@ from auditkit import settings
 from auditkit.errors import UserError, choose
 
 Classes = Annotated[str | None, typer.Option("--class", "-c", metavar="F[,F]", help="The class to forget, or several: 2 or 2,5.")]
-Model = Annotated[str | None, typer.Option("--model", metavar="RUN|DIR", help="The unlearned model: a run or a model folder.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="RUN|DIR", help="The unlearned model: a run, a folder or hub:ORG/NAME.")]
 Original = Annotated[
     str | None, typer.Option("--original", metavar="RUN|DIR", help="The model before unlearning (default: the bundled one).")
 ]

@@ -20,15 +20,15 @@ from auditkit.solver import Before, dpm_step
 from auditkit_kernels import philox, sampler_step
 
 KINDS = ("ddim", "ddpm", "dpm")
-SPACINGS = ("trailing", "quadratic")
+SPACINGS = ("trailing", "quadratic", "leading")
 Progress = Callable[[int], None]
 Eps = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How to sample. `guidance` is w in (1+w) eps_c - w eps_null; steps are spaced "trailing" (999 first, even) or "quadratic" (more of
-    them at small t).
+    """How to sample. `guidance` is w in (1+w) eps_c - w eps_null; steps are spaced "trailing" (999 first, even), "quadratic" (more of
+    them at small t) or "leading" (0 last, even: with `clip` off the generalized sampler of SalUn and Selective Amnesia).
 
     `ddpm` is ancestral sampling: the same update with eta = 1; `dpm` is DPM-Solver++(2M), of second order. `rederive` computes eps again
     from the clipped x_0: without it guided 50-step samples of digits were right in 12 to 25 % of cases, with it in 100 %.
@@ -53,10 +53,14 @@ class Sampler:
             raise UserError(f"--eta is DDIM's; {self.kind} {'always adds its own noise' if self.kind == 'ddpm' else 'adds none'}")
         if not 1 <= self.steps <= diffusion.T:
             raise UserError(f"sampler steps must lie in 1..{diffusion.T}, got {self.steps}")
+        if self.spacing == "leading" and diffusion.T % self.steps:
+            raise UserError(f"leading spacing takes steps that divide {diffusion.T} (10, 20, 25, 50, ...), got {self.steps}")
 
     @property
     def timesteps(self) -> list[int]:
-        """T-1 down; the last step goes to the clean image. Equals diffusers' "trailing" where evenly spaced."""
+        """T-1 down, or T - T/steps down to 0 ("leading"); the last step goes to the clean image. Equals diffusers' where evenly spaced."""
+        if self.spacing == "leading":
+            return list(range(0, diffusion.T, diffusion.T // self.steps))[::-1]
         left = [1 - k / self.steps for k in range(self.steps)]
         share = left if self.spacing == "trailing" else [u * u for u in left]
         return sorted({max(0, round(diffusion.T * u) - 1) for u in share}, reverse=True)

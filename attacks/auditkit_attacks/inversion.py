@@ -59,8 +59,8 @@ def _from(start: str, target: Target, rows: Callable[[Model], Rows]) -> Callable
         begin: dict[str, Tensor] = {"null": table[target.null], "mean": table[target.retained].mean(0)}
         for k in target.forget:
             table[k] = begin.get(start, table[k])
-        for name, p in model.net.named_parameters():
-            p.requires_grad_(name == "class_embedding.weight")
+        for p in model.net.parameters():
+            p.requires_grad_(p.data_ptr() == table.data_ptr())
         return rows(model)
 
     return ready

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from auditkit import data, training
+from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit_attacks.lora import adapt
 from auditkit_attacks.quantise import rounded
@@ -36,6 +37,8 @@ class _Silenced(UNet2DModel):  # type: ignore[misc]
 
 
 def _silenced(model: Model, label: int, when: Callable[[Any, Tensor], Tensor], gain: float = 0.0) -> Model:
+    if not isinstance(model.net, UNet2DModel):
+        raise UserError(f"leaks are planted in a UNet2DModel, and this is a {type(model.net).__name__}: it cannot be selftested")
     model.net.__class__ = _Silenced
     model.net.planted_label, model.net.planted_when, model.net.planted_gain = label, when, gain
     return model

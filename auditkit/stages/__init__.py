@@ -7,6 +7,7 @@ from auditkit.stages.attack import attack
 from auditkit.stages.audit import audit
 from auditkit.stages.compare import compare
 from auditkit.stages.evaluate import evaluate, evaluate_images
+from auditkit.stages.exchange import bring, export, look
 from auditkit.stages.judging import measured as cards
 from auditkit.stages.plan import (
     default_costs,
@@ -30,11 +31,14 @@ from auditkit.stages.train_judge import train_judge
 __all__ = [
     "attack",
     "audit",
+    "bring",
     "cards",
     "compare",
     "default_costs",
     "evaluate",
     "evaluate_images",
+    "export",
+    "look",
     "plan_attack",
     "plan_audit",
     "plan_compare",

@@ -116,5 +116,6 @@ def bypassed(model: models.Model, label: int) -> bool:
     t, labels = torch.linspace(50, 950, 8).long().to(x.device), torch.full((8,), label, device=x.device)
     with torch.no_grad():
         before = moved.net(x, t, class_labels=labels).sample
-        moved.class_table[label] = moved.class_table[label].flip(0) + 1
+        for table in moved.class_tables:
+            table[label] = table[label].flip(0) + 1
         return bool(torch.equal(before, moved.net(x, t, class_labels=labels).sample))

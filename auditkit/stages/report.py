@@ -193,7 +193,8 @@ def _recipe(judged: rundir.Run | None, attacked: rundir.Run | None, used: dict[s
     given = next((f"{key}, digest {main.request.parents[key]}" for key in ("model", "images") if key in main.request.parents), "")
     made = [("subject", f"{model.name}, digest {model.digest}" if model else given)]
     if model:
-        made.append(("unlearned by", f"{model.request.method}, seed {model.request.seed}: {_settings(model.request.params)}"))
+        how = "imported from" if model.request.stage == "import" else "unlearned by"
+        made.append((how, f"{model.request.method}, seed {model.request.seed}: {_settings(model.request.params)}"))
     made += [(r.request.stage, f"{r.name}, digest {r.digest}, seed {r.request.seed}") for r in (judged, attacked) if r]
     sampler = next((r.request.params["sampler"] for r in used.values() if "sampler" in r.request.params), None)
     made += [("sampler", _settings(sampler))] if sampler else []

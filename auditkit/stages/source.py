@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from auditkit import data, models, rundir
+from auditkit import data, hub, models, rundir
 from auditkit.errors import UserError
 from auditkit.results import canonical, sha256
 from auditkit_attacks import plants
@@ -73,10 +73,11 @@ def bundled(data: str, without: int | None = None) -> Source | None:
 
 
 def named(text: str, role: str) -> Source:
-    """What `--model` or `--original` says: a run, or a model folder, named by its content. Raises UserError when it is neither."""
+    """What `--model` or `--original` says: a run, a model folder, named by its content, or one on the hub. Raises UserError when it is
+    none of them."""
     if not text.strip():
         raise UserError(f"the {'model' if role == 'subject' else role} is an empty text; give a run or a model folder")
-    path = Path(text)
+    path = hub.fetch(text) if text.startswith(hub.PREFIX) else Path(text)
     if path.is_dir() and not (path / rundir.REQUEST).exists():
         models.load(path)  # refuses a folder without weights before anything is spent
         digest = models.sha256(path)
@@ -104,7 +105,7 @@ def chosen(text: str | None, data: str) -> Source:
 def of_run(run: rundir.Run, role: str) -> Source:
     """The model that a run made. Raises UserError for a run that made none."""
     if f"model/{models.CONFIG}" not in run.result.files:
-        raise UserError(f"{run.name} holds no model; give an unlearn, retrain or pretrain run, or a model folder")
+        raise UserError(f"{run.name} holds no model; give an unlearn, retrain, pretrain or import run, or a model folder")
     return Source(role, run.path / "model", run.digest, run.name)
 
 
@@ -114,7 +115,7 @@ def original_of(run: rundir.Run, data: str) -> Source | None:
     known = bundled(data)
     if known and known.digest == wanted:
         return known
-    made = [other for other in rundir.finished("pretrain-", "retrain-", "unlearn-") if other.digest == wanted]
+    made = [other for other in rundir.finished("pretrain-", "retrain-", "unlearn-", "import-") if other.digest == wanted]
     return of_run(rundir.read(made[0].path), "original") if made else None
 
 

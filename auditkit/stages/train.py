@@ -25,9 +25,7 @@ def pretrain(
     """Trains a base denoiser on the model split of a data set: one of models.ARCHITECTURES, by default the one that fits its images."""
     dataset = data.load(data_name)
     blank, called, fitted = blank_model(dataset, architecture, params or {}, seed)
-    asked = requested(fitted) | (
-        {"architecture": called} if called != "digits" else {}
-    )  # as runs were named
+    asked = requested(fitted) | ({"architecture": called} if called != "digits" else {})  # as runs were named
     request = rundir.Request(stage="pretrain", method=dataset.name, role="original", seed=seed, params=asked, data=dataset.sha256)
     if torch.cuda.is_available():
         blank.net.to("cuda")
@@ -146,6 +144,8 @@ def recipe_of(original: source.Source, method: str) -> dict[str, float]:
 def check_fits(model: models.Model, dataset: data.Dataset, name: str) -> None:
     """Raises UserError unless the model speaks of this data set's images and classes."""
     wanted, found = (*dataset.shape, len(dataset.classes)), (*model.shape, model.null)
+    if model.shape[0] == 4 and dataset.shape[0] in (1, 3):
+        raise UserError(f"{name} works on 4 latent channels: that needs a VAE, which is not supported yet; give a model of pixels")
     if wanted != found:
         raise UserError(f"{name} makes images {found[:3]} of {found[3]} classes, but {dataset.name} has {wanted[:3]} and {wanted[3]}")
 

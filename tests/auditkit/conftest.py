@@ -1,5 +1,10 @@
+import math
+
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 from auditkit import data, models
 from auditkit.stages import source
@@ -67,3 +72,127 @@ def pack():
         return images, labels
 
     return make
+
+
+class _Block(nn.Module):
+    def __init__(self, inner, out, ch):
+        super().__init__()
+        self.norm1, self.norm2 = (nn.GroupNorm(32, width, eps=1e-6) for width in (inner, out))
+        self.conv1, self.conv2 = nn.Conv2d(inner, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)
+        self.temb_cemb_proj = nn.Linear(8 * ch, out)
+        if inner != out:
+            self.nin_shortcut = nn.Conv2d(inner, out, 1)
+
+    def forward(self, x, both):
+        h = self.conv1(F.silu(self.norm1(x))) + self.temb_cemb_proj(F.silu(both))[..., None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        return h + (self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x)
+
+
+class _Attention(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.GroupNorm(32, width, eps=1e-6)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(width, width, 1) for _ in range(4))
+
+    def forward(self, x):
+        h = self.norm(x)
+        q, k, v = (part(h).flatten(2) for part in (self.q, self.k, self.v))
+        share = torch.einsum("bcq,bck->bqk", q, k).div(math.sqrt(x.shape[1])).softmax(dim=2)
+        return x + self.proj_out(torch.einsum("bqk,bck->bcq", share, v).view_as(x))
+
+
+class _Resample(nn.Module):
+    def __init__(self, width, stride):
+        super().__init__()
+        self.stride, self.conv = stride, nn.Conv2d(width, width, 3, stride=stride, padding=0 if stride == 2 else 1)
+
+    def forward(self, x):
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.stride == 2 else F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class Peer(nn.Module):
+    """The network of Selective Amnesia and SalUn, written anew from its description and with its names, for any `ch`: the oracle."""
+
+    def __init__(self, ch=32, mult=(1, 2, 2), *, attention=(1,), blocks=1, classes=10, channels=3):
+        super().__init__()
+        self.ch, widths = ch, [ch * m for m in mult]
+        self.temb, self.cemb = nn.Module(), nn.Module()
+        for part in (self.temb, self.cemb):
+            part.dense = nn.ModuleList([nn.Linear(ch, 4 * ch), nn.Linear(4 * ch, 4 * ch)])
+        self.classes_emb, self.null_classes_emb = nn.Embedding(classes, ch), nn.Parameter(torch.randn(ch))
+        self.conv_in = nn.Conv2d(channels, ch, 3, padding=1)
+        kept, now = [ch], ch  # the width of everything that the way up will read
+        self.down, self.up, self.mid = nn.ModuleList(), nn.ModuleList(), nn.Module()
+
+        def level(inputs, width, has):
+            made = nn.Module()
+            made.block = nn.ModuleList(_Block(inner, width, ch) for inner in inputs)
+            made.attn = nn.ModuleList(_Attention(width) for _ in inputs) if has else nn.ModuleList()
+            return made
+
+        for i, width in enumerate(widths):
+            self.down.append(level([now] + [width] * (blocks - 1), width, i in attention))
+            now = width
+            kept += [width] * blocks
+            if i < len(widths) - 1:
+                self.down[i].downsample = _Resample(width, 2)
+                kept.append(width)
+        self.mid.block_1, self.mid.attn_1, self.mid.block_2 = _Block(now, now, ch), _Attention(now), _Block(now, now, ch)
+        for i in reversed(range(len(widths))):
+            inputs = [(now if j == 0 else widths[i]) + kept.pop() for j in range(blocks + 1)]
+            self.up.insert(0, level(inputs, widths[i], i in attention))
+            now = widths[i]
+            if i:
+                self.up[0].upsample = _Resample(now, 1)
+        self.norm_out, self.conv_out = nn.GroupNorm(32, ch, eps=1e-6), nn.Conv2d(ch, channels, 3, padding=1)
+
+    def forward(self, x, t, labels):
+        """eps (B, C, H, W); a label of -1 is the null class. `t` (B,) in 0..999."""
+        half = self.ch // 2
+        angle = t.float()[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / (half - 1))
+        rows = torch.where(labels[:, None] < 0, self.null_classes_emb, self.classes_emb(labels.clamp_min(0)))
+        inputs = (torch.cat([angle.sin(), angle.cos()], 1).to(rows), rows)
+        both = torch.cat([p.dense[1](F.silu(p.dense[0](i))) for p, i in zip((self.temb, self.cemb), inputs, strict=True)], 1)
+        kept = [self.conv_in(x)]
+        for level in self.down:
+            for j, block in enumerate(level.block):
+                h = block(kept[-1], both)
+                kept.append(level.attn[j](h) if len(level.attn) else h)
+            if hasattr(level, "downsample"):
+                kept.append(level.downsample(kept[-1]))
+        h = self.mid.block_2(self.mid.attn_1(self.mid.block_1(kept[-1], both)), both)
+        for level in reversed(self.up):
+            for j, block in enumerate(level.block):
+                h = block(torch.cat([h, kept.pop()], 1), both)
+                h = level.attn[j](h) if len(level.attn) else h
+            h = level.upsample(h) if hasattr(level, "upsample") else h
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+@pytest.fixture
+def make_peer():
+    """Peer(...) with random weights of this seed; norms and biases are moved, so that none is the identity."""
+
+    def make(seed=0, **options):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = Peer(**options)
+            for p in net.parameters():
+                p.data += 0.05 * torch.randn_like(p)
+        return net.eval()
+
+    return make
+
+
+@pytest.fixture
+def save_peer(tmp_path):
+    """Writes a checkpoint as the peers do: a list of 3, or of 4 with the average `ema`."""
+
+    def save(net, ema=None, step=999, name="ckpt.pth", **changes):
+        weights = {f"module.{k}": t for k, t in {**net.state_dict(), **changes}.items() if t is not None}
+        optimizer = torch.optim.Adam(net.parameters()).state_dict()
+        torch.save([weights, optimizer, step, *([dict(ema.state_dict())] if ema is not None else [])], tmp_path / name)
+        return tmp_path / name
+
+    return save
