@@ -27,24 +27,6 @@ WEIGHTS, CONFIG, GATE = "diffusion_pytorch_model.safetensors", "config.json", "g
 # 68,337 parameters. Four norm groups: with as many groups as channels GroupNorm erases the class signal (instance norm).
 DIGITS = {"block_out_channels": (16, 16), "layers_per_block": 1, "norm_num_groups": 4, "add_attention": False}
 
-# The UNet of Selective Amnesia and SalUn for 32 x 32 photographs: four levels, attention at 16 x 16. They concatenate class and time
-# embedding; twice as wide, diffusers' sum does the same (39,166,467 parameters with that padding, 38,632,323 without).
-CIFAR10 = {
-    "block_out_channels": (128, 256, 256, 256),
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    "layers_per_block": 2,
-    "downsample_padding": 0,
-    "attention_head_dim": None,
-    "norm_num_groups": 32,
-    "norm_eps": 1e-6,
-    "time_embedding_type": "positional",
-    "time_embedding_dim": 1024,
-    "freq_shift": 1,
-    "flip_sin_to_cos": False,
-}
-
-
 # For photographs on a CPU: 2,737,507 parameters at 3 x 32 x 32 and ten classes, 24 ms an image forward and backward on a shared core
 # (without the attention at the lowest level 20 ms, with twice its first width 38 ms). Two halvings, so that 28 x 28 will do as well.
 SMALL = {
@@ -56,7 +38,7 @@ SMALL = {
     "norm_num_groups": 8,
 }
 
-ARCHITECTURES = {"digits": DIGITS, "small": SMALL, "cifar10": CIFAR10}
+ARCHITECTURES = {"digits": DIGITS, "small": SMALL, "cifar10": peers.CIFAR10, "stl10": peers.STL10}
 LARGEST_OF_DIGITS = 16  # pixels a side up to which the architecture of digits is the default
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditkit import diffusion, models, training
+from auditkit import diffusion, models, peers, training
 from auditkit.errors import choose
 from auditkit.stages import source
 
@@ -44,6 +44,6 @@ def work(size: str) -> Work:
         assert base is not None
         model = base.load()
     else:
-        model = models.build((3, 32, 32), 10, seed=0, architecture=models.CIFAR10)
+        model = models.build((3, 32, 32), 10, seed=0, architecture=peers.CIFAR10)
         model.net.to("cuda" if gpu else "cpu")
     return Work(model, 128 if gpu else ROWS[size], 500 if gpu else IMAGES[size], 1e-4)

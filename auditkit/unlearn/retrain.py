@@ -19,6 +19,7 @@ RECIPES: dict[str, dict[str, float]] = {
     "digits": {},
     "small": {"steps": 20_000, "batch": 64, "lr": 1e-3},
     "cifar10": {"steps": 800_000, "lr": 2e-4, "ema": 0.9999},
+    "stl10": {"steps": 250_000, "lr": 2e-4, "ema": 0.9999},
 }
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from auditkit import diffusion, models, precision, sampling, training
+from auditkit import diffusion, precision, sampling, training
 from auditkit.bench import WHAT, judges, kernels, nets, peers, step, timing
 from auditkit.bench import sampling as sampling_bench
 from auditkit.cli import run
@@ -115,14 +115,6 @@ def test_the_command_prints_one_record(small, capsys, tmp_path):
     assert run(["bench", "step", "--out", str(tmp_path / "no" / "bench.json")]) == 2
     assert run(["bench", "step", "--out", str(tmp_path)]) == 2, "a folder, before anything is timed"
     assert NAMED == WHAT
-
-
-def test_the_papers_network_has_their_size():
-    """39,166,467 with the padding that makes their concatenation a sum (peers' own: 38,632,323)."""
-    with torch.device("meta"):
-        net = models.build((3, 32, 32), 10, seed=0, architecture=models.CIFAR10)
-    assert net.parameters == 39_166_467
-    assert not any(p.numel() and p.device.type != "meta" for p in net.net.parameters())
 
 
 def test_a_large_network_runs_in_half_precision_and_learns_the_same(tiny, monkeypatch):
