@@ -87,9 +87,15 @@ def timesteps(n: int, *, seed: int, step: int) -> Tensor:
     return (u * diffusion.T).long().clamp_(max=diffusion.T - 1)
 
 
-def denoise_step(net: nn.Module, batch: Batch, loss: Loss, abar: Tensor, *, seed: int, step: int) -> Tensor:
-    """One forward and backward over all rows; gradients are left in the network. Returns the weighted loss, 0-d float32."""
-    t = timesteps(len(batch.x0), seed=seed, step=step).to(batch.x0.device)
+def denoise_step(
+    net: nn.Module, batch: Batch, loss: Loss, abar: Tensor, *, seed: int | Tensor, step: int, t: Tensor | None = None
+) -> Tensor:
+    """One forward and backward over all rows; gradients are left in the network. Returns the weighted loss, 0-d float32.
+
+    `t` (B,) and a prepared key in place of `seed` (philox.key) stand where the host must not draw: inside a recording (captured.py).
+    """
+    if t is None:
+        t = timesteps(len(batch.x0), seed=int(seed), step=step).to(batch.x0.device)
     x_t = noising(batch.x0, t, abar, seed=seed, step=step)
     with precision.cast(net):
         pred = net(x_t, t, class_labels=batch.labels).sample
@@ -148,46 +154,49 @@ def fit(
     numbers whose `mask` (bool, by parameter name) is False stay as they are.
     Raises FloatingPointError with the step at the first loss that is not finite, KeyboardInterrupt after a last checkpoint.
     """
+    from auditkit import captured  # which imports this module
+
     loss = loss or Loss()
     device = next(net.parameters()).device
     loss = Loss(loss.psi.to(device), loss.target)
     abar = diffusion.abar(device)
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    recorded = captured.wanted(device, descend)
+    make = captured.optimizer_for if recorded else _optimizer
+    optimizer = make(parameters, recipe.lr, recipe.weight_decay)
     average = {name: p.detach().clone() for name, p in parameters.items()} if recipe.ema else {}
     start = 0
     if state is not None:
         start = state.step
         _restore(state, parameters, optimizer, average)
     losses: list[float] = []
+    step_ = captured.Captured(net, parameters, optimizer, loss, abar, clip=recipe.clip, start=start, mask=mask) if recorded else None
     saved = -math.inf  # the start is saved at once: a run that diverges always has a good checkpoint
     precision.laid_out(net).train()
     with _deferred_interrupt() as interrupted:
         for step in range(start, recipe.steps):
             if at and step in at:
                 _outside(net, at[step])
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr_at(step)
-            optimizer.zero_grad(set_to_none=True)
-            value = descend(net, batches(step).to(device), loss, abar, seed=recipe.seed, step=step).item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value} at step {step}: training diverged; try a smaller --lr")
+            if step_ is None:
+                losses.append(_gradients(net, batches(step).to(device), loss, abar, descend, recipe.seed, step))
             due = interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS
-            if save and due:  # these weights have just given a finite loss
+            if step_ is not None and due:
+                losses = step_.look()
+            if save and due:  # these weights, or recorded the ones before them, have just given a finite loss
                 save(_snapshot(step, parameters, optimizer, average))
                 saved = time.monotonic()
             if interrupted():
                 raise KeyboardInterrupt
-            nn.utils.clip_grad_norm_(parameters.values(), recipe.clip)
-            for name in mask or ():
-                parameters[name].grad.mul_(mask[name])  # type: ignore[index, union-attr]
-            optimizer.step()
+            if step_ is None:
+                _update(parameters, optimizer, recipe.lr_at(step), recipe.clip, mask)
+            else:
+                step_(batches(step), recipe.lr_at(step), seed=recipe.seed, step=step)
             if recipe.ema:
                 decay = min(recipe.ema, (1 + step) / (10 + step))
                 torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
-            losses.append(value)
             if report:
-                report(step + 1, value)
+                report(step + 1, losses[-1] if losses else math.nan)
+    losses = step_.look() if step_ else losses
     if recipe.ema:
         for name, p in parameters.items():
             p.data.copy_(average[name])
@@ -197,6 +206,31 @@ def fit(
         _outside(net, at[recipe.steps])
     net.eval()
     return losses
+
+
+def _optimizer(parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(list(parameters.values()), lr=lr, weight_decay=weight_decay)
+
+
+def _gradients(net: nn.Module, batch: Batch, loss: Loss, abar: Tensor, descend: Step, seed: int, step: int) -> float:
+    """The loss of one step, its gradients left in the network. Raises FloatingPointError where it is not finite."""
+    net.zero_grad(set_to_none=True)
+    value = float(descend(net, batch, loss, abar, seed=seed, step=step))
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the loss is {value} at step {step}: training diverged; try a smaller --lr")
+    return value
+
+
+def _update(
+    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, lr: float, clip: float, mask: Mapping[str, Tensor] | None
+) -> None:
+    """Clips, masks and steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    nn.utils.clip_grad_norm_(parameters.values(), clip)
+    for name in mask or ():
+        parameters[name].grad.mul_(mask[name])  # type: ignore[index, union-attr]
+    optimizer.step()
 
 
 def _outside(net: nn.Module, call: Callable[[], None]) -> None:
@@ -218,7 +252,9 @@ def _restore(state: State, parameters: dict[str, nn.Parameter], optimizer: torch
         p.data.copy_(state.tensors[f"weights/{name}"])
         if state.step:  # before the first step Adam has no state
             moments = {key: state.tensors[f"optimizer/{key}/{name}"].to(p.device, copy=True) for key in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[p] = {"step": state.tensors[f"optimizer/step/{name}"].clone(), **moments}  # Adam keeps its step on the CPU
+            count = state.tensors[f"optimizer/step/{name}"].clone()  # Adam keeps it on the CPU, unless a recording counts
+            on = p.device if optimizer.defaults.get("capturable") else count.device
+            optimizer.state[p] = {"step": count.to(on), **moments}
     for name, a in average.items():
         a.copy_(state.tensors[f"average/{name}"])
 

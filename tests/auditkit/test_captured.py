@@ -1,0 +1,103 @@
+"""The step on fixed buffers is the ordinary step; on a GPU its recording too."""
+
+import pytest
+import torch
+
+from auditkit import captured, diffusion, training
+from auditkit.bench import nets
+
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+STEPS = 12
+
+
+def work_on(model, device):
+    model = model.copy()
+    model.net.to(device)
+    return nets.Work(model, 4, 8, 1e-3)
+
+
+def recorded(work, *, start=0, mask=None, steps=STEPS, lr=1e-3):
+    """The losses of `steps` steps on fixed buffers, and the weights after them."""
+    net = work.model.copy().net.train()
+    parameters = dict(net.named_parameters())
+    device = next(net.parameters()).device
+    loss = training.Loss(diffusion.psi(1.0, device=device))
+    optimizer = captured.optimizer_for(parameters, lr, 0.0)
+    step_ = captured.Captured(net, parameters, optimizer, loss, diffusion.abar(device), clip=1.0, start=start, mask=mask)
+    for step in range(start, steps):
+        step_(work.batches(step), training.Recipe(steps=steps, lr=lr, seed=0).lr_at(step), seed=0, step=step)
+    return step_.look(), net
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_the_same_loss_curve_as_the_plain_loop(tiny, device):
+    work = work_on(tiny, device)
+    plain_net = work.model.copy().net
+    plain = training.fit(plain_net, work.batches, training.Recipe(steps=STEPS, lr=1e-3, seed=0), loss=training.Loss(diffusion.psi(1.0)))
+    found, net = recorded(work)
+    assert found == pytest.approx(plain, rel=1e-4)
+    for a, b in zip(net.parameters(), plain_net.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+    assert found[0] != found[-1]
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_masked_weights_stay(tiny, device):
+    work = work_on(tiny, device)
+    mask = {name: torch.arange(p.numel()).reshape(p.shape) % 2 == 0 for name, p in work.model.net.named_parameters()}
+    _, net = recorded(work, mask=mask)
+    for (name, p), q in zip(net.named_parameters(), work.model.net.parameters(), strict=True):
+        assert not (p != q)[~mask[name].to(p.device)].any(), name
+
+
+def test_a_loss_that_is_not_finite_is_named_by_its_step(tiny):
+    work = work_on(tiny, "cpu")
+    with pytest.raises(FloatingPointError, match=r"at step \d+: training diverged"):
+        recorded(work, lr=1e30, steps=40)
+
+
+def test_rows_of_another_shape_are_refused(tiny):
+    work = work_on(tiny, "cpu")
+    net = work.model.copy().net
+    parameters = dict(net.named_parameters())
+    optimizer = captured.optimizer_for(parameters, 1e-3, 0.0)
+    step_ = captured.Captured(net, parameters, optimizer, training.Loss(), diffusion.abar(), clip=1.0)
+    step_(work.batches(0), 1e-3, seed=0, step=0)
+    batch = work.batches(1)
+    with pytest.raises(ValueError, match="as in the first step"):
+        step_(training.Batch(batch.x0[:2], batch.labels[:2], batch.forget[:2], batch.weight[:2]), 1e-3, seed=0, step=1)
+
+
+def test_it_is_off_unless_asked_for_on_a_gpu(monkeypatch):
+    gpu, plain = torch.device("cuda"), training.denoise_step
+    monkeypatch.delenv("AUDITKIT_CAPTURE", raising=False)
+    assert not captured.wanted(gpu, plain)
+    monkeypatch.setenv("AUDITKIT_CAPTURE", "1")
+    assert captured.wanted(gpu, plain)
+    assert not captured.wanted(torch.device("cpu"), plain)
+    assert not captured.wanted(gpu, lambda *_: None)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_training_with_it_resumes_and_ends_alike(tiny, device, monkeypatch):
+    """`fit` itself, the recording switched on: checkpoints, looks, averages."""
+    work = work_on(tiny, device)
+    recipe = training.Recipe(steps=8, lr=1e-3, seed=0, ema=0.9)
+    plain = training.fit(work.model.copy().net, work.batches, recipe)
+    monkeypatch.setattr(captured, "wanted", lambda *_: True)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    saves, looks = [], []
+    first = work.model.copy().net
+    at = {k: (lambda k=k: looks.append(k)) for k in (0, 3, 8)}
+    found = training.fit(first, work.batches, recipe, save=lambda s: saves.append(copied(s)), at=at)
+    assert looks == [0, 3, 8]
+    assert found == pytest.approx(plain, rel=1e-4)
+    second = work.model.copy().net
+    rest = training.fit(second, work.batches, recipe, state=saves[4])
+    assert rest == pytest.approx(plain[4:], rel=1e-4)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def copied(state):
+    return training.State(state.step, {name: t.clone() for name, t in state.tensors.items()})
