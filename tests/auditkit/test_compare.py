@@ -1,9 +1,14 @@
 """Methods side by side: what is asked for, the table's arithmetic on rows whose truth is known, and one small comparison end to end."""
 
+import json
+
 import pytest
 
-from auditkit import rundir, show_compare, stages
+from auditkit import data, rundir, show_compare, stages
+from auditkit.cli import run
 from auditkit.errors import UserError
+from auditkit.published import PRESETS
+from auditkit.stages import matching
 from auditkit.stages.entries import entry
 from auditkit.stages.standings import standings
 
@@ -133,3 +138,81 @@ def test_a_comparison_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     assert rundir.pointed("latest-model") is None  # whoever compares still means the same model
     assert (done.path / "tradeoff.png").stat().st_size > 5000
     assert (done.path / "curves.png").stat().st_size > 5000
+
+
+def test_a_label_of_ones_own():
+    made = entry("SalUn@salun:objective=ga")
+    assert (made.name, made.method) == ("SalUn", "salun")
+    with pytest.raises(UserError, match="LABEL"):
+        entry("@salun")
+
+
+def test_presets_are_settings_that_can_run_and_have_a_number_for_each_line():
+    for name, preset in PRESETS.items():
+        made = [entry(text) for text in preset.methods]
+        assert [e.name for e in made] == list(preset.published), name
+        assert preset.deviations
+    steps = {e.name: e.params["steps"] for e in (entry(t) for t in PRESETS["paper-table1"].methods)}
+    assert steps == {"SAFEMax": "1000", "SalUn": "1000", "SA": "20000"}
+
+
+def test_matching_takes_the_strongest_setting_that_costs_no_more(tmp_path, monkeypatch):
+    """Planted: a larger alpha keeps more and forgets less; at 1 % only the two largest are left, of which the smaller forgets more."""
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path))
+    lost, shows = {0.125: 0.3, 0.5: 0.1, 1.0: 0.05, 2.0: 0.01, 8.0: 0.0}, {0.125: 0.0, 0.5: 0.0, 1.0: 0.1, 2.0: 0.2, 8.0: 0.5}
+    made = []
+
+    def unlearned(method, classes, params, **_):
+        made.append(params["alpha"])
+        return params["alpha"] / 3.0
+
+    def right(draw, k, dataset):
+        f = draw["model"]
+        return (1.0, 0.95) if f is None else (shows[round(f, 3)], 0.95 - lost[round(f, 3)])
+
+    monkeypatch.setattr(matching, "side_by_side", lambda *_: None)
+    monkeypatch.setattr(matching, "unlearn", unlearned)
+    monkeypatch.setattr(matching.source, "of_run", lambda run, role: run)
+    monkeypatch.setattr(matching, "_right", right)
+    entries = [entry("safemax"), entry("retrain")]
+    chosen, found = matching.matched(entries, (2,), 0.011, None, data.load("digits"), None, None)
+    assert chosen[0].params == {"alpha": 6.0}
+    assert chosen[0].name == "safemax"
+    assert chosen[1] == entries[1]
+    assert found["entries"]["safemax"]["within"] is True
+    assert [t["value"] for t in found["entries"]["safemax"]["tried"]] == [0.375, 1.5, 3.0, 6.0, 24.0]
+    _, hard = matching.matched(entries, (2,), -0.1, None, data.load("digits"), None, None)
+    assert (hard["entries"]["safemax"]["within"], hard["entries"]["safemax"]["value"]) == (False, 24.0)
+
+
+def test_a_stronger_ascent_forgets_more():
+    up = matching._moved(entry("gradient-ascent:beta=0.2"), 2.0)
+    assert up.params == {"beta": 0.4}
+    assert matching._strength(up, 2.0) < matching._strength(up, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare"], "--class is needed"),
+        (["compare", "--class", "2", "--preset", "paper-table1", "--method", "salun"], "leave out --method"),
+        (["compare", "--class", "2", "--preset", "paper-table2"], "paper-table1"),
+        (["compare", "--class", "2", "--attack", "none", "--set", "steps=3"], "attack is none"),
+        (["compare", "--class", "2", "--method", "salun:objective=x"], "objective"),
+        (["ablate", "--class", "2", "--lam", "1,many"], "numbers separated by commas"),
+        (["ablate", "--class", "2", "--psi", "cosine"], "psi"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(arguments, words, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "runs"))
+    assert run(arguments) == 2
+    assert words in capfd.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_runs_say_what_it_would_cost(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "runs"))
+    for arguments in (["compare", "--matched-fidelity", "0.01"], ["ablate"], ["compare", "--preset", "paper-table1", "--data", "digits"]):
+        assert run([*arguments, "--class", "2", "--dry-run", "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["seconds"] > 60
+    assert not (tmp_path / "runs").exists()
