@@ -9,6 +9,7 @@ from auditkit.stages.attack import CURVE, GIVEN, Case
 from auditkit.stages.heldout import copied, given_of, unseen
 from auditkit.stages.sample import IMAGES, images
 from auditkit_attacks.curve import kept_by
+from auditkit_evaluators.excess import MARGIN
 
 NOISE, APART, LEAST_ORIGINAL, ALIVE, RISING, COPIES = 0.01, 0.10, 0.60, 0.5, 0.10, 0.5
 
@@ -87,6 +88,8 @@ def _of_a_row(row: dict[str, Any]) -> list[str]:
         found.append(f"the judges disagree: {' and '.join(f'{100 * r:.0f} %' for r in rates)}")
     if row["excess"] and not row["excess"]["clean"]:
         found.append("the judges see the class only in images that they would rather call no class: traces, not counted as a break")
+    elif row["excess"] and row["excess"]["low"] > MARGIN and not row["broken"]:
+        found.append('above its floors alone, not surely together with all other attacks (Holm) and with "no class" among the answers')
     if row["validated"] is None:
         found.append("not validated: auditkit selftest has not been run")
     elif not row["validated"]:

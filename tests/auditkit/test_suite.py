@@ -344,3 +344,19 @@ def test_one_file_that_cannot_be_read_hides_nothing_about_the_others(tmp_path, c
     assert any("training_args.bin" in text for text in record["unread"])
     with pytest.raises(UserError, match="-n takes"):
         stages.scan(str(checkpoint), (2,), n=10**12)
+
+
+@pytest.mark.parametrize(
+    ("excess", "broken", "words"),
+    [
+        ({"low": 0.21, "clean": True, "reach": 3}, False, "above its floors alone"),
+        ({"low": 0.21, "clean": True, "reach": 64}, True, None),
+        ({"low": 0.21, "clean": False, "reach": 0}, False, "traces"),
+        ({"low": 0.01, "clean": True, "reach": 0}, False, None),
+    ],
+)
+def test_what_stands_above_its_floors_and_is_not_called_broken_says_why(excess, broken, words):
+    """SAFEMax's class 2 under `standard`: relearn +28 [+21, +34] without a star, since "no class" allowed it holds alone only."""
+    row = {"rates": {}, "excess": excess, "broken": broken, "validated": True}
+    found = sys.modules["auditkit.stages.flags"]._of_a_row(row)
+    assert (words is None and not found) or (len(found) == 1 and words in found[0])
