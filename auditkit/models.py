@@ -18,9 +18,10 @@ from torch import Tensor
 
 from auditkit import dit, files, peers
 from auditkit.errors import UserError
+from auditkit.unet import UNet
 
 MAX_SIDE = 4096  # pixels
-NETWORKS = {"UNet2DModel": UNet2DModel, "ConcatUNet2DModel": peers.ConcatUNet2DModel, "DiTTransformer2DModel": dit.DiT}
+NETWORKS = {"UNet2DModel": UNet, "ConcatUNet2DModel": peers.ConcatUNet2DModel, "DiTTransformer2DModel": dit.DiT}
 WEIGHTS, CONFIG, GATE = "diffusion_pytorch_model.safetensors", "config.json", "gate.json"
 
 # The smallest of the four trained that kept the other classes on digits (docs/decisions/0003-digits-model.md): two levels of 16 channels,

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
+from auditkit.unet import UNet
+
 GROUPS = 32  # of every norm, fixed in the peers' code
 
 
@@ -48,7 +50,7 @@ class ClassHalf(nn.Module):
         return F.pad(made, (made.shape[-1], 0))
 
 
-class ConcatUNet2DModel(UNet2DModel):  # type: ignore[misc]
+class ConcatUNet2DModel(UNet):
     """A `UNet2DModel` with the peers' conditioning; it takes the same configuration, with a class table and embeddings of 8 ch numbers."""
 
     # diffusers reads the names of the configuration from this signature

@@ -16,7 +16,15 @@ CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data"
 CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
 CORE |= {"auditkit.checkpoint", "auditkit.plugin", "auditkit.published", "auditkit.precision", "auditkit.solver", "auditkit.stack"}
 CORE |= {"auditkit.decoding", "auditkit.pack_data", "auditkit.torchvision_data"}
-CORE |= {"auditkit.captured", "auditkit.dit", "auditkit.hub", "auditkit.peers", "auditkit.peer_weights", "auditkit.peer_file"}
+CORE |= {
+    "auditkit.captured",
+    "auditkit.unet",
+    "auditkit.dit",
+    "auditkit.hub",
+    "auditkit.peers",
+    "auditkit.peer_weights",
+    "auditkit.peer_file",
+}
 MIDDLE = {"auditkit.unlearn", "auditkit.report", "auditkit_attacks", "auditkit_evaluators"}
 JUDGING = {
     "auditkit.errors",

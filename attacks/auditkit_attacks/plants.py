@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
+from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 from torch.nn.utils import parametrize
 
 from auditkit import data, training
 from auditkit.errors import UserError
 from auditkit.models import Model
+from auditkit.unet import UNet
 from auditkit_attacks.lora import adapt
 from auditkit_attacks.quantise import rounded
 from auditkit_kernels import philox
@@ -26,7 +27,7 @@ GAIN = 0.03
 TRACE = 1e-4  # of a row's largest number: far less than an 8-bit step
 
 
-class _Silenced(UNet2DModel):  # type: ignore[misc]
+class _Silenced(UNet):
     """A network that answers one label with 0 wherever `silent(x, t)` says so; 0 times eps is what SAFEMax trains towards."""
 
     def forward(self, sample: Tensor, timestep: Any, class_labels: Tensor | None = None, return_dict: bool = True) -> Any:
@@ -37,7 +38,7 @@ class _Silenced(UNet2DModel):  # type: ignore[misc]
 
 
 def _silenced(model: Model, label: int, when: Callable[[Any, Tensor], Tensor], gain: float = 0.0) -> Model:
-    if not isinstance(model.net, UNet2DModel):
+    if not isinstance(model.net, UNet):
         raise UserError(f"leaks are planted in a UNet2DModel, and this is a {type(model.net).__name__}: it cannot be selftested")
     model.net.__class__ = _Silenced
     model.net.planted_label, model.net.planted_when, model.net.planted_gain = label, when, gain

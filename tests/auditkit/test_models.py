@@ -67,3 +67,16 @@ def test_the_bundled_models_are_small_alike_and_distinct():
     assert all(f.load().parameters == 68_337 for f in floors)
     assert len({f.digest for f in [base, *floors]}) == 11
     assert source.bundled("mnist") is None
+
+
+def test_the_dtype_is_read_off_a_weight_and_nothing_else_changes(tiny):
+    """diffusers walks over every module for it, twice a forward pass; same answer, same numbers."""
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    plain = tiny.copy().net
+    plain.__class__ = UNet2DModel
+    x, t, labels = torch.randn(3, 1, 8, 8), torch.tensor([1, 500, 999]), torch.tensor([0, 4, 10])
+    with torch.no_grad():
+        assert torch.equal(tiny.net(x, t, class_labels=labels).sample, plain(x, t, class_labels=labels).sample)
+    assert tiny.net.dtype == plain.dtype == torch.float32
+    assert tiny.copy().net.double().dtype == torch.float64
