@@ -1,15 +1,19 @@
-"""A training step on fixed buffers, which a GPU records once as a CUDA graph and replays: no launch by launch, no wait for the host.
+"""A training step, and a sampler's loop, on fixed buffers, which a GPU records once as a CUDA graph and replays.
 
 Rows, timesteps, key and learning rate are copied into the same memory before each step; losses stay on the device until somebody needs
 them. What is recorded: gradients to none, forward, weighted loss, backward, mask, clipping, fused AdamW. The average of the weights (EMA)
 follows outside, its decay changes with the step. On a CPU the same step runs without a recording, which is how it is tested there.
+
+The sampler's loop is one recording from x_T to x_0 for each network, sampler and batch size: only x_T, labels and keys are copied in.
 
 Off unless AUDITKIT_CAPTURE=1: no GPU has run it yet (docs/results).
 """
 
 import math
 import os
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +22,8 @@ from auditkit import training
 from auditkit_kernels import philox
 
 SYNC = 25  # steps between two looks at the losses
+Loop = Callable[..., Tensor]  # sampling.Loop
+_RECORDED: MutableMapping[nn.Module, dict[Any, "Images"]] = weakref.WeakKeyDictionary()
 WARM_UP = 3  # steps before the recording: optimizer state, cuBLAS and cuDNN workspaces are allocated in them
 
 
@@ -117,6 +123,51 @@ class Captured:
                 grad.mul_(m)
         self.optimizer.step()
         self.value.copy_(value)
+
+
+def sampling_wanted(device: torch.device) -> bool:
+    """Whether the sampler's loop is recorded: on a GPU, when it was asked for."""
+    return os.environ.get("AUDITKIT_CAPTURE") == "1" and device.type == "cuda"
+
+
+class Images:
+    """A sampler's whole loop on fixed buffers: the first call runs it, the second records it, every later one replays it."""
+
+    def __init__(self, loop: Loop, eps: Any, x: Tensor, branches: Tensor, steps: int) -> None:
+        self.loop, self.eps = loop, eps
+        self.x, self.branches = torch.empty_like(x), torch.empty_like(branches)
+        self.keys = torch.zeros(steps, 3, dtype=torch.int64, device=x.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.calls = 0
+
+    def __call__(self, x: Tensor, branches: Tensor, keys: Sequence[tuple[int, int, int]]) -> Tensor:
+        """x_0 (B, C, H, W) of its own memory."""
+        self.x.copy_(x)
+        self.branches.copy_(branches)
+        self.keys.copy_(torch.stack([philox.key(*key, device="cpu") for key in keys]))
+        if self.graph is None and self.calls and x.device.type == "cuda":
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._run()
+        if self.graph is not None:
+            self.graph.replay()
+        else:
+            self._run()
+        self.calls += 1
+        return self.made.clone()
+
+    def _run(self) -> None:
+        self.made = self.loop(self.x, self.branches, self.eps, list(self.keys))
+
+
+def images(net: nn.Module, loop: Loop, eps: Any, x: Tensor, branches: Tensor, keys: Sequence[tuple[int, int, int]]) -> Tensor:
+    """x_0 by the recording of this network, sampler and shape, made where there is none. It reads the network's weights where they lie, so
+    it holds for weights that training changes in place."""
+    known = _RECORDED.setdefault(net, {})
+    key = (loop, tuple(x.shape), x.dtype)
+    if key not in known:
+        known[key] = Images(loop, eps, x, branches, len(keys))
+    return known[key](x, branches, keys)
 
 
 def optimizer_for(parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float) -> torch.optim.AdamW:

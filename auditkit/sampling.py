@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditkit import diffusion, precision
+from auditkit import captured, diffusion, precision
 from auditkit.data import to_uint8
 from auditkit.errors import UserError
 from auditkit.models import Model
@@ -114,7 +114,7 @@ def sample(
         chosen = labels[at : at + batch]
         x = _start(model, len(chosen), seed, first + at)
         given = (start[0][at : at + batch], start[1]) if start else None
-        images = to_uint8(_from(x, model, chosen, sampler, seed, first + at, eps or network(model), given))
+        images = to_uint8(_from(x, model, chosen, sampler, seed, first + at, eps or network(model), given, own=eps is None))
         parts.append(images if eps else _gated(images, chosen, model.gate, x))
         if progress:
             progress(len(chosen))
@@ -132,13 +132,14 @@ def sample_several(model: Model, pieces: Sequence[tuple[int, int, int, int]], sa
     counts = [n for *_, n in pieces]
     labels = torch.cat([torch.full((n,), label) for label, _, _, n in pieces])
     x = torch.cat([_start(model, n, seed, first) for _, seed, first, n in pieces])
-    images = to_uint8(_from(x, model, labels, sampler, 0, 0, network(model)))
+    images = to_uint8(_from(x, model, labels, sampler, 0, 0, network(model), own=True))
     return list(torch.split(_gated(images, labels, model.gate, x), counts))
 
 
-def denoise(model: Model, labels: Tensor, sampler: Sampler, *, seed: int, first: int, eps: Eps) -> Tensor:
-    """float images (B, C, H, W) in [-1, 1] on the CPU: one batch from x_T to x_0."""
-    return _from(_start(model, len(labels), seed, first), model, labels, sampler, seed, first, eps)
+def denoise(model: Model, labels: Tensor, sampler: Sampler, *, seed: int, first: int, eps: Eps | None = None) -> Tensor:
+    """float images (B, C, H, W) in [-1, 1] on the CPU: one batch from x_T to x_0, by the model's network or by `eps`."""
+    x = _start(model, len(labels), seed, first)
+    return _from(x, model, labels, sampler, seed, first, eps or network(model), own=eps is None)
 
 
 def _start(model: Model, n: int, seed: int, first: int) -> Tensor:
@@ -156,8 +157,9 @@ def _from(
     first: int,
     eps: Eps,
     start: tuple[Tensor, int] | None = None,
+    own: bool = False,
 ) -> Tensor:
-    """From x_T, or from `start` noised by it (see sample), to x_0 on the CPU."""
+    """From x_T, or from `start` noised by it (see sample), to x_0 on the CPU. With `own`, `eps` is the model's own network."""
     device = x.device
     abar = diffusion.abar(dtype=torch.float64).tolist()
     n, w = len(labels), sampler.guidance
@@ -166,22 +168,40 @@ def _from(
     branches = {0.0: labels, -1.0: null}.get(w, torch.cat([labels, null]))
     copies = len(branches) // n
     w = w if copies == 2 else 0.0  # a single branch is eps itself
-    eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
     times = sampler.timesteps
     if start is not None:
         times = [t for t in times if t <= start[1]] or times[-1:]
         x = abar[times[0]] ** 0.5 * start[0].to(device) + (1 - abar[times[0]]) ** 0.5 * x
-    kept: Before | None = None
-    for k, t in enumerate(times):
-        before = abar[times[k + 1]] if k + 1 < len(times) else 1.0
-        noise = eps(torch.cat([x] * copies), torch.full((copies * n,), t, device=device), branches)
-        if sampler.kind == "dpm":
-            x, kept = dpm_step(x, noise, abar[t], before, w=w, clip=sampler.clip, before=kept)
-            continue
-        x = sampler_step(
-            x, noise, abar[t], before, w=w, eta=eta, clip=sampler.clip, rederive=sampler.rederive, seed=seed, step=k, row0=first
-        )
-    return x.cpu()
+    loop, keys = Loop(sampler, tuple(times), copies, w), [(seed, k, first) for k in range(len(times))]
+    if own and captured.sampling_wanted(device):
+        return captured.images(model.net, loop, eps, x, branches, keys).cpu()
+    return loop(x, branches, eps, keys).cpu()
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The sampler's steps at these timesteps, for one branch or two (`copies`) and guidance `w`."""
+
+    sampler: Sampler
+    times: tuple[int, ...]
+    copies: int
+    w: float
+
+    def __call__(self, x: Tensor, branches: Tensor, eps: Eps, keys: Sequence[tuple[int, int, int] | Tensor]) -> Tensor:
+        """From x_T (B, C, H, W) to x_0; `keys` hold (seed, step, row0) of each step's noise, as numbers or prepared (philox.key)."""
+        abar, sampler = diffusion.abar(dtype=torch.float64).tolist(), self.sampler
+        eta = 1.0 if sampler.kind == "ddpm" else sampler.eta
+        kept: Before | None = None
+        for k, t in enumerate(self.times):
+            before = abar[self.times[k + 1]] if k + 1 < len(self.times) else 1.0
+            noise = eps(torch.cat([x] * self.copies), torch.full((len(branches),), t, device=x.device), branches)
+            if sampler.kind == "dpm":
+                x, kept = dpm_step(x, noise, abar[t], before, w=self.w, clip=sampler.clip, before=kept)
+                continue
+            key = keys[k]
+            draw = {"seed": key} if isinstance(key, Tensor) else dict(zip(("seed", "step", "row0"), key, strict=True))
+            x = sampler_step(x, noise, abar[t], before, w=self.w, eta=eta, clip=sampler.clip, rederive=sampler.rederive, **draw)
+        return x
 
 
 def _gated(images: Tensor, labels: Tensor, gate: tuple[int, ...], x: Tensor) -> Tensor:

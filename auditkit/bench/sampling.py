@@ -1,6 +1,8 @@
 """Guided sampling: our sampler, diffusers' DDIM scheduler in a batched loop, and the peers' sampler, at equal steps."""
 
+import os
 from typing import Any
+from unittest import mock
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -27,7 +29,11 @@ def run(size: str, repeats: int) -> dict[str, Any]:
     here = labels.to(device)
 
     def ours() -> Tensor:
-        return sampling.denoise(model, labels, how, seed=0, first=0, eps=sampling.network(model))
+        return sampling.denoise(model, labels, how, seed=0, first=0)
+
+    def recorded() -> Tensor:
+        with mock.patch.dict(os.environ, AUDITKIT_CAPTURE="1"):
+            return ours()
 
     def diffusers() -> Tensor:
         return by_diffusers(plain, x, here, steps, how.guidance)
@@ -40,6 +46,11 @@ def run(size: str, repeats: int) -> dict[str, Any]:
         "diffusers' DDIM loop": diffusers,
         "peers' sampler": lambda: peers.sample(plain.net, x, here, model.null, steps=steps, w=how.guidance),
     }
+    if torch.cuda.is_available():
+        wrong = timing.close("the recorded images", [recorded() for _ in range(3)][-1], ours(), HALF)
+        if wrong:
+            return {"what": "sampling", "size": size, "wrong": wrong}
+        arms["auditkit, recorded"] = recorded
     rows = timing.alternate(arms, repeats=repeats)
     return {
         "what": "sampling",

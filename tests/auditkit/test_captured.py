@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from auditkit import captured, diffusion, training
+from auditkit import captured, diffusion, sampling, training
 from auditkit.bench import nets
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
@@ -101,3 +101,24 @@ def test_training_with_it_resumes_and_ends_alike(tiny, device, monkeypatch):
 
 def copied(state):
     return training.State(state.step, {name: t.clone() for name, t in state.tensors.items()})
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize(
+    "how", [{}, {"kind": "dpm", "steps": 6}, {"kind": "ddpm", "steps": 6}, {"guidance": 0.0, "steps": 5}, {"eta": 0.5, "steps": 5}]
+)
+def test_the_recorded_sampler_makes_the_same_images(tiny, device, how, monkeypatch):
+    """Four batches: one runs, one is recorded, two are replayed; noise of its own is that of each image's key."""
+    model = tiny.copy()
+    model.net.to(device)
+    labels, sampler = torch.arange(20) % 10, sampling.Sampler(**{"steps": 8, **how})
+    plain = sampling.sample(model, labels, sampler, seed=3, batch=5)
+    monkeypatch.setattr(captured, "sampling_wanted", lambda _: True)
+    found = sampling.sample(model, labels, sampler, seed=3, batch=5)
+    (recording,) = captured._RECORDED[model.net].values()
+    assert recording.calls == 4
+    assert (found.int() - plain.int()).abs().max() <= (0 if device == "cpu" else 1)
+    with torch.no_grad():
+        model.net.conv_out.weight.mul_(1.5)  # a recording reads the weights where they lie
+    again = sampling.sample(model, labels, sampler, seed=3, batch=5)
+    assert not torch.equal(again, found)
