@@ -120,7 +120,7 @@ def unlearn(
         "forget_data": forget_data,
     }
     params = collect("unlearn", METHODS[method], "Params", set_, **options)
-    from auditkit import stages
+    from auditkit import show_compare, stages
 
     if dry_run:
         return dry("unlearn", as_json, stages.plan_unlearn(method, forget, data_name=data, original=original, params=params))
@@ -128,6 +128,8 @@ def unlearn(
     details, names = done.result.details, ",".join(map(str, forget))
     ema = "averaged weights (EMA)" if details["ema"] else "raw weights, EMA off"
     shown.say(f"{method} on class {names}: {details['steps']} steps, {done.result.seconds:.1f} s, {ema}")
+    if "spent" in details:  # not in runs of before
+        shown.say(f"cost: {show_compare.cost([details['spent']])}")
     finish(done, as_json, {"details": done.result.details})
 
 

@@ -47,8 +47,10 @@ def cost(spent: list[dict[str, Any]]) -> str:
     parts = []
     if whole:
         before, after = (sum(m["seconds"][phase] for m in whole) / len(whole) for phase in ("preparation", "training"))
-        parts.append(f"{before:.1f} + {after:.1f} s before and in training (mean of {len(whole)})")
-    parts.append(", ".join(f"{phase} {rows:,}" for phase, rows in spent[0]["evaluations"].items()) + " network evaluations")
+        mean = f" (mean of {len(whole)})" if len(whole) > 1 else ""
+        parts.append(f"{before:.1f} + {after:.1f} s before and in training{mean}")
+    rows = spent[0]["evaluations"]
+    parts.append(f"{sum(rows.values()):,} network evaluations ({', '.join(f'{phase} {n:,}' for phase, n in rows.items()) or 'none'})")
     peaks = [m["peak_mb"] for m in spent if m["peak_mb"] is not None]
     parts.append(f"{max(peaks):.0f} MB at the peak" if peaks else "memory not measured")
     return "; ".join(parts)
