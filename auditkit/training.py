@@ -69,7 +69,7 @@ class Loss:
 def draw_rows(images: Tensor, labels: Tensor, n: int, *, seed: int, step: int, row0: int = 0) -> tuple[Tensor, Tensor]:
     """n rows drawn with replacement: images float (n, C, H, W), labels (n,). Rows are keyed by row0, row0 + 1, ..."""
     u = philox.uniform((n, 1), seed=seed, stream=philox.DATA, step=step, row0=row0)[:, 0]
-    index = (u * len(images)).long().clamp_(max=len(images) - 1)
+    index = (u * len(images)).long().clamp_(max=len(images) - 1).to(images.device)
     return images[index], labels[index]
 
 
@@ -77,7 +77,7 @@ def drop_labels(labels: Tensor, null: int, rate: float, *, seed: int, step: int,
     """Labels with a share `rate` replaced by the null class: what classifier-free guidance needs (https://arxiv.org/abs/2207.12598)."""
     if rate == 0:
         return labels
-    u = philox.uniform((len(labels), 1), seed=seed, stream=philox.DROPOUT, step=step, row0=row0)[:, 0]
+    u = philox.uniform((len(labels), 1), seed=seed, stream=philox.DROPOUT, step=step, row0=row0)[:, 0].to(labels.device)
     return torch.where(u < rate, torch.full_like(labels, null), labels)
 
 

@@ -63,6 +63,7 @@ def run(
         marked=False,
         dropout=(0, params.retain_class_dropout),
         seed=seed,
+        device=model.net.device,
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
     training.fit(model.net, batches, recipe, state=state, save=save, report=report)

@@ -41,14 +41,16 @@ def mixed(
     marked: bool,
     dropout: tuple[float, float],
     seed: int,
+    device: torch.device | str = "cpu",
     draw: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Callable[[int], training.Batch]:
     """The rows of each step from (x_0 float (N, C, H, W), labels (N,)) of both kinds, drawn with replacement.
 
     `weights` and `dropout` (share of labels replaced by the null class) are those of forget and retain rows; with `marked` the forget rows
-    go down the forget loss, else the ordinary one; `draw(step, x)` replaces the x_0 of the forget rows.
+    go down the forget loss, else the ordinary one; `draw(step, x)` replaces the x_0 of the forget rows. All of it stays on `device`.
     """
-    first = torch.arange(2 * batch) < batch
+    forget, retain = ((x.to(device), labels.to(device)) for x, labels in (forget, retain))
+    first = torch.arange(2 * batch, device=device) < batch
     weight = torch.where(first, weights[0] / batch, weights[1] / batch)
     is_forget = first & marked
 

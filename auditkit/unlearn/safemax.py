@@ -68,7 +68,7 @@ def run(
     images, labels = dataset.part("model", dataset.others(forget))
 
     def noise(step: int, like: Tensor) -> Tensor:
-        return philox.normal(tuple(like.shape), seed=seed, stream=philox.SURROGATE, step=step)
+        return philox.normal(tuple(like.shape), seed=seed, stream=philox.SURROGATE, step=step, device=like.device)
 
     batches = rows.mixed(
         _forget_images(original, dataset, forget, params, seed=seed),
@@ -79,6 +79,7 @@ def run(
         marked=True,
         dropout=(params.forget_class_dropout, params.retain_class_dropout),
         seed=seed,
+        device=model.net.device,
         draw=noise if params.forget_data == "noise" else None,
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)

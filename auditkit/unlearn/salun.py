@@ -79,6 +79,7 @@ def run(
         marked=rl,
         dropout=(params.class_dropout, params.class_dropout),
         seed=seed,
+        device=model.net.device,
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
     descend = _imitate(forget, model.null) if rl else training.denoise_step

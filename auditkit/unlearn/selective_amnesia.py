@@ -76,7 +76,7 @@ def run(
 
     def uniform(step: int, like: Tensor) -> Tensor:
         flat = philox.uniform((len(like), pixels), seed=seed, stream=philox.SURROGATE, step=step)
-        return (2 * flat - 1).float().reshape(like.shape)
+        return (2 * flat - 1).float().reshape(like.shape).to(like.device)
 
     batches = rows.mixed(
         (torch.zeros(len(asked), *original.shape), asked),
@@ -87,6 +87,7 @@ def run(
         marked=False,
         dropout=(0, 0),
         seed=seed,
+        device=model.net.device,
         draw=uniform,
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule, ema=params.ema)
