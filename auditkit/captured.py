@@ -125,22 +125,23 @@ class Captured:
         self.value.copy_(value)
 
 
-def sampling_wanted(device: torch.device) -> bool:
-    """Whether the sampler's loop is recorded: on a GPU, when it was asked for."""
-    return os.environ.get("AUDITKIT_CAPTURE") == "1" and device.type == "cuda"
+def sampling_wanted(net: nn.Module, device: torch.device) -> bool:
+    """Whether the sampler's loop is recorded: on a GPU, when it was asked for, for a network without hooks: a replay calls none, and an
+    attack's count of evaluations is one."""
+    return os.environ.get("AUDITKIT_CAPTURE") == "1" and device.type == "cuda" and not net._forward_hooks
 
 
 class Images:
     """A sampler's whole loop on fixed buffers: the first call runs it, the second records it, every later one replays it."""
 
-    def __init__(self, loop: Loop, eps: Any, x: Tensor, branches: Tensor, steps: int) -> None:
-        self.loop, self.eps = loop, eps
+    def __init__(self, loop: Loop, x: Tensor, branches: Tensor, steps: int) -> None:
+        self.loop = loop  # and not eps: it holds the network, whose life decides that of its recordings
         self.x, self.branches = torch.empty_like(x), torch.empty_like(branches)
         self.keys = torch.zeros(steps, 3, dtype=torch.int64, device=x.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.calls = 0
 
-    def __call__(self, x: Tensor, branches: Tensor, keys: Sequence[tuple[int, int, int]]) -> Tensor:
+    def __call__(self, eps: Any, x: Tensor, branches: Tensor, keys: Sequence[tuple[int, int, int]]) -> Tensor:
         """x_0 (B, C, H, W) of its own memory."""
         self.x.copy_(x)
         self.branches.copy_(branches)
@@ -148,16 +149,16 @@ class Images:
         if self.graph is None and self.calls and x.device.type == "cuda":
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
-                self._run()
+                self._run(eps)
         if self.graph is not None:
             self.graph.replay()
         else:
-            self._run()
+            self._run(eps)
         self.calls += 1
         return self.made.clone()
 
-    def _run(self) -> None:
-        self.made = self.loop(self.x, self.branches, self.eps, list(self.keys))
+    def _run(self, eps: Any) -> None:
+        self.made = self.loop(self.x, self.branches, eps, list(self.keys))
 
 
 def images(net: nn.Module, loop: Loop, eps: Any, x: Tensor, branches: Tensor, keys: Sequence[tuple[int, int, int]]) -> Tensor:
@@ -166,8 +167,8 @@ def images(net: nn.Module, loop: Loop, eps: Any, x: Tensor, branches: Tensor, ke
     known = _RECORDED.setdefault(net, {})
     key = (loop, tuple(x.shape), x.dtype)
     if key not in known:
-        known[key] = Images(loop, eps, x, branches, len(keys))
-    return known[key](x, branches, keys)
+        known[key] = Images(loop, x, branches, len(keys))
+    return known[key](eps, x, branches, keys)
 
 
 def optimizer_for(parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float) -> torch.optim.AdamW:

@@ -40,7 +40,9 @@ def compare(
     seeds: Seeds = 1,
     attack: Annotated[str, typer.Option("--attack", help="The attack on every model, or none.")] = "relearn",
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the attack.")] = None,
-    judges: Judges = "ensemble,clip",
+    judges: Annotated[
+        str | None, typer.Option("--judges", metavar="NAME[,NAME]", help="As in evaluate (ensemble,clip; a preset's own).")
+    ] = None,
     matched_fidelity: Annotated[
         float | None, typer.Option(min=0, max=1, metavar="SHARE", help="Each method as strong as this loss of the rest allows (0.01).")
     ] = None,
@@ -60,7 +62,8 @@ def compare(
     if preset is not None and methods:
         raise UserError(f"--preset {preset} brings its methods: leave out --method")
     said = PRESETS[choose("preset", preset, PRESETS)] if preset is not None else None
-    chosen, names = said.classes if said and classes is None else needed(classes), parse_judges(judges)
+    chosen = said.classes if said and classes is None else needed(classes)
+    names = parse_judges(judges) if judges else said.judges if said else ("ensemble", "clip")
     methods = list(said.methods if said else methods or RIVALS)
     shown = console(no_wait=no_wait, jobs=jobs)
     from auditkit import show_compare, stages
@@ -102,7 +105,7 @@ def ablate(
     """SAFEMax over lambda, as it is and with psi normalised: UA against what is lost of the other classes."""
     chosen, names = needed(classes), parse_judges(judges)
     try:
-        values = [f"{float(part):g}" for part in lam.split(",")]
+        values = [f"{float(part)!r}".removesuffix(".0") for part in lam.split(",")]
     except ValueError:
         raise UserError(f"--lam takes numbers separated by commas, like 0,1,10; got {lam!r}") from None
     shown = console(no_wait=no_wait, jobs=jobs)

@@ -3,6 +3,7 @@ repeated. Nothing is resized, rotated or blended: what would need that is refuse
 """
 
 import io
+import os
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -55,3 +56,11 @@ def pixels(name: str, encoded: bytes) -> np.ndarray:
         raise
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
         raise UserError(f"{name} is no picture that can be read: {type(error).__name__}") from error
+
+
+def memory() -> int:
+    """Bytes of memory of this machine; what cannot be asked is no limit."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 2**63

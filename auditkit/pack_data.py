@@ -101,8 +101,9 @@ def _heads(path: Path) -> dict[str, int]:
                 if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
                     raise ValueError(f"{entry.filename} is not as long as its header says")
             sizes[entry.filename.removesuffix(".npy")] = entry.file_size
-    if sum(sizes.values()) > decoding.MAX_BYTES:
-        raise UserError(f"{path} holds {sum(sizes.values())} bytes of arrays, at most {decoding.MAX_BYTES >> 30} GiB are read")
+    most = min(decoding.MAX_BYTES, decoding.memory() // 2)  # a zip of 60 MB may unpack to 60 GB
+    if sum(sizes.values()) > most:
+        raise UserError(f"{path} holds {sum(sizes.values())} bytes of arrays, at most {most / 2**30:.1f} GiB are read here")
     return sizes
 
 

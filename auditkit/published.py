@@ -26,6 +26,7 @@ class Preset:
     deviations: tuple[str, ...]
     data: str = "cifar10"
     protocol: str = "paper"
+    judges: tuple[str, ...] = ("ensemble", "fidelity")
 
 
 PRESETS = {
@@ -41,7 +42,7 @@ PRESETS = {
             "SA": "FID 17.71, 174.37 min, 17.29 GB, UA 98.6-100 % but 1.8 % for class 2, H .90-1.06",
         },
         classes=tuple(range(10)),
-        deviations=(*_OURS, "SA's EMA starts anew from the original with a warm-up, theirs goes on from the base model's"),
+        deviations=(*_OURS, "SA's EMA starts from the original's weights, theirs goes on from the base model's own average"),
     ),
     "paper-lambda": Preset(
         methods=tuple(f"lambda {lam}@safemax:{_RECIPE},lam={lam},alpha=1" for lam in (0, 1, 10, 50, 100)),

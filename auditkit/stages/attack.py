@@ -64,7 +64,8 @@ class Case:
         run = self.subject.run
         if run is None or not hasattr(importlib.import_module(METHODS.get(run.request.method, "auditkit.unlearn")), "forget_loss"):
             return None
-        return {"method": run.request.method, "params": run.request.params}
+        settings = {k: v for k, v in run.request.params.items() if k != "version"}
+        return {"method": run.request.method, "params": settings}
 
     def roles(self, dataset: data.Dataset) -> dict[str, source.Source]:
         """The subject and every control that exists. What is missing is named by `missing`."""

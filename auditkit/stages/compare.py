@@ -15,7 +15,7 @@ from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.choice import counts_of
 from auditkit.stages.entries import Entry, entry, fit
 from auditkit.stages.evaluate import EVALUATION, evaluate
-from auditkit.stages.matching import matched
+from auditkit.stages.matching import SEED, matched
 from auditkit.stages.reporting import over, points, reporters
 from auditkit.stages.standings import standings
 from auditkit.stages.train import find_original, make_params, retrain, unlearn
@@ -23,10 +23,11 @@ from auditkit_attacks import ATTACKS, module_of
 from auditkit_evaluators.excess import Points
 
 COMPARISON, TRADE, CURVES = "comparison.json", "tradeoff.png", "curves.png"
-VERSION = 1
+VERSION = 2
 RELEARN = {"lrs": (5e-4,), "steps": 100, "images": 50, "n": 100}
 LOST = "retained classes: change of the judged share, points, by the judge that sees most change"
 FLOORS = ("retrained", "random")
+FLOOR_LINES = {f: f"{f} (floor)" for f in FLOORS}  # no label may end so (entries.py)
 Cell = tuple[str, int, int]  # entry, class, seed
 
 
@@ -51,19 +52,13 @@ def compare(
 
     `fidelity`: every method may cost the other classes that share (matching.py). `preset` names whose published numbers stand beside.
     """
-    entries, dataset = [entry(text) for text in methods], data.load(data_name)
-    if len({e.name for e in entries}) < len(entries) or not entries:
-        raise UserError(f"--method names what is compared, each once, got {', '.join(methods) or 'none'}")
-    for k in classes:
-        dataset.check_classes((k,))
-    if not classes or len(set(classes)) < len(classes):
-        raise UserError(f"--class names the classes that are forgotten, one at a time and each once, got {classes}")
-    if attack is not None and "loss" in needs(choose("attack", attack, ATTACKS)):
-        raise UserError(f"{attack} derives itself from each method, so its floors differ: run auditkit attack {attack} on each model")
+    entries, dataset = check(methods, classes, data_name, attack), data.load(data_name)
     fitted = None if attack is None else budget_of(attack, budget)
     start, ids = find_original(data_name, original), range(seed, seed + seeds)
     choice = None
     if fidelity is not None:
+        if SEED in ids:
+            raise UserError(f"seed {SEED} chooses the settings of --matched-fidelity: report with another --seed than {seed}")
         entries, choice = matched(entries, classes, fidelity, start, dataset, original, console)
     cells = [(e.name, k, s) for e in entries for k in classes for s in ids]
     about: dict[str, Any] = {"judges": judges, "protocol": protocol, "data_name": dataset.spec, "original": original}
@@ -104,7 +99,11 @@ def compare(
         record |= {"matched": choice, "preset": preset, "protocol": protocol}
         run.write_json(COMPARISON, {**record, "standings": table, "rows": rows})
         run.write(TRADE, pictures.tradeoff(_points(table), f"{dataset.name}: what is forgotten, what is lost", LOST))
-        lines = {s["entry"]: [(p["step"], Measure.model_validate(p["rate"])) for p in s["curve"]] for s in table if s["curve"]}
+        lines = {
+            FLOOR_LINES[s["entry"]] if s["floor"] else s["entry"]: [(p["step"], Measure.model_validate(p["rate"])) for p in s["curve"]]
+            for s in table
+            if s["curve"]
+        }
         if lines:
             title = f"{dataset.name}: {attack} after unlearning, mean of {len(classes)} classes and {seeds} seeds"
             run.write(CURVES, pictures.curves([(str(attack), lines)], title, "shows the class to both judges, %"))
@@ -114,6 +113,24 @@ def compare(
     done = compute(request, work, console)
     rundir.point("latest", done)
     return done
+
+
+def check(methods: Sequence[str], classes: tuple[int, ...], data_name: str, attack: str | None) -> list[Entry]:
+    """The entries. Raises UserError for a comparison that could not be made or would not mean anything."""
+    entries, dataset = [entry(text) for text in methods], data.load(data_name)
+    if len({e.name for e in entries}) < len(entries) or not entries:
+        raise UserError(f"--method names what is compared, each once, got {', '.join(methods) or 'none'}")
+    same = [(e.method, str(requested(fit(e)))) for e in entries]
+    twice = next((e.name for e, key in zip(entries, same, strict=True) if same.count(key) > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice} is the same method with the same settings as another --method: leave one out")
+    for k in classes:
+        dataset.check_classes((k,))
+    if not classes or len(set(classes)) < len(classes):
+        raise UserError(f"--class names the classes that are forgotten, one at a time and each once, got {classes}")
+    if attack is not None and "loss" in needs(choose("attack", attack, ATTACKS)):
+        raise UserError(f"{attack} derives itself from each method, so its floors differ: run auditkit attack {attack} on each model")
+    return entries
 
 
 def budget_of(attack: str, given: dict[str, Any] | None) -> Any:
@@ -183,8 +200,8 @@ def _calls(
     who = dict(subjects)
     for k in classes:
         for s in ids:
-            who["retrained", k, s] = floors[k]
-            who["random", k, s] = source.random_floor(start, s)
+            who[FLOOR_LINES["retrained"], k, s] = floors[k]
+            who[FLOOR_LINES["random"], k, s] = source.random_floor(start, s)
     return {(name, k, s): call_of(attack, Case(target, start, (k,)), dataset, budget, s) for (name, k, s), target in who.items()}
 
 
@@ -203,6 +220,7 @@ def _row(key: Cell, judged: rundir.Run, subject: source.Source) -> dict[str, Any
     changes = {m["name"].split(":")[0]: m for m in record["retained"] if m["name"].endswith("change of retained classes")}
     return {
         "entry": key[0],
+        "floor": False,
         "class": key[1],
         "seed": key[2],
         "model": subject.name,
@@ -224,15 +242,15 @@ def _recover(rows: list[dict[str, Any]], attacked: dict[Cell, rundir.Run], datas
         judges, chosen[str(k)] = reporters(dataset, k, None, 0, console)
         mine = {key: points(run, judges, k) for key, run in attacked.items() if key[1] == k}
         curves = {key: _sceptical(seen.said) for key, seen in mine.items()}
-        for row in (r for r in rows if r["class"] == k):
+        for row in (r for r in rows if r["class"] == k and not r["floor"]):
             key = row["entry"], k, row["seed"]
-            row["is_floor"] = next((f for f in FLOORS if attacked[f, k, row["seed"]].digest == attacked[key].digest), None)
-            excess = over(mine[key], {f: mine[f, k, row["seed"]] for f in FLOORS if f != row["is_floor"]})
+            row["is_floor"] = next((f for f in FLOORS if attacked[FLOOR_LINES[f], k, row["seed"]].digest == attacked[key].digest), None)
+            excess = over(mine[key], {f: mine[FLOOR_LINES[f], k, row["seed"]] for f in FLOORS if f != row["is_floor"]})
             row["curve"] = curves[key]
             if excess is not None:
                 row["excess"] = {"value": excess.value, "low": excess.low, "at": excess.at, "floor": excess.floor, "reach": excess.reach}
-        for name, _, s in (key for key in mine if key[0] in FLOORS):
-            rows.append({"entry": f"{name} (floor)", "class": k, "seed": s, "curve": curves[name, k, s]})
+        for f, line in FLOOR_LINES.items():
+            rows += [{"entry": f, "floor": True, "class": k, "seed": s, "curve": curves[line, k, s]} for name, _, s in mine if name == line]
     return chosen
 
 

@@ -26,9 +26,14 @@ def entry(text: str) -> Entry:
     pairs = [part.partition("=") for part in settings.split(",")] if settings else []
     if not all(equals and key for key, equals, _ in pairs) or (at and not name.strip()):
         raise UserError(f"--method takes METHOD, METHOD:NAME=VALUE,NAME=VALUE or LABEL@METHOD:..., got {text!r}")
+    label = name if at else text
+    if label.endswith("(floor)") or "/" in label.removeprefix(method) or label.startswith("_") or not label.isprintable():
+        raise UserError(f"a label is plain text without / that neither starts with _ nor ends with (floor), got {label!r}")
+    if method == "retrain" and settings:
+        raise UserError(f"retrain stands in a comparison as the floor that there is: set it in auditkit retrain, not in {text!r}")
     params = {key.replace("-", "_"): value for key, _, value in pairs}
     fit(Entry(text, method, params))
-    return Entry(name if at else text, method, params)
+    return Entry(label, method, params)
 
 
 def fit(made: Entry) -> Any:

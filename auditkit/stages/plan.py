@@ -12,9 +12,8 @@ from auditkit.errors import UserError, choose
 from auditkit.stages import ledger, matching, source
 from auditkit.stages.attack import Case, calls_of, find_case
 from auditkit.stages.choice import Counts, counts_of
-from auditkit.stages.compare import FLOORS, budget_of
+from auditkit.stages.compare import FLOORS, budget_of, check
 from auditkit.stages.cost import Estimate, estimate
-from auditkit.stages.entries import entry
 from auditkit.stages.evaluate import CONTROL_N
 from auditkit.stages.latest import latest_case
 from auditkit.stages.lineup import lineup
@@ -30,7 +29,7 @@ def plan_unlearn(method: str, classes: tuple[int, ...], *, data_name: str, origi
     dataset.check_classes(classes)
     choose("method", method, METHODS)
     start = find_original(data_name, original)
-    rows = _making(method, recipe_of(start, method) | params, dataset, classes)
+    rows = _making(method, recipe_of(start, method, params) | params, dataset, classes)
     return estimate(start.load(), evaluations=rows, images=0, n=500, models=1)
 
 
@@ -128,7 +127,7 @@ def plan_audit(
     cells = len(case.roles(dataset).keys() - {"gate"})
     budgets = {name: make_params(module_of(name).Budget, params.get(name, {})) for name in AUDITED}
     choose("method", method, METHODS)
-    settings = recipe_of(case.subject, method) | params.get("unlearn", {})
+    settings = recipe_of(case.subject, method, params.get("unlearn", {})) | params.get("unlearn", {})
     making = 0 if model else _making(method, settings, dataset, case.classes)
     counts = asdict(make_params(Counts, params.get("evaluate", {})))
     judged, size = _evaluated(case, dataset, **counts), size_of(dataset, case.classes)
@@ -153,9 +152,7 @@ def plan_compare(
     **_: Any,
 ) -> Estimate:
     """The cost of a comparison from nothing, but for floors that have to be trained; judges take seconds a model on top."""
-    dataset, entries, many = data.load(data_name), [entry(text) for text in methods], len(classes) * seeds
-    for k in classes:
-        dataset.check_classes((k,))
+    dataset, entries, many = data.load(data_name), check(methods, classes, data_name, attack), len(classes) * seeds
     how, start = counts_of(counts, protocol), find_original(data_name, original)
     made = [e for e in entries if e.method != "retrain"]
     extra = 0

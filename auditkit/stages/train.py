@@ -74,7 +74,7 @@ def unlearn(
     dataset.check_classes(classes)
     module = importlib.import_module(METHODS[method])
     start = find_original(data_name, original)
-    fitted = make_params(module.Params, recipe_of(start, method) | (params or {}))
+    fitted = make_params(module.Params, recipe_of(start, method, params or {}) | (params or {}))
     model = start.load()
     check_fits(model, dataset, start.name)
     stage, role = ("retrain", "retrained") if method == "retrain" else ("unlearn", "subject")
@@ -84,7 +84,8 @@ def unlearn(
         role=role,
         classes=classes,
         seed=seed,
-        params=requested(fitted),
+        params=requested(fitted)
+        | ({"version": 2} if getattr(fitted, "forget_data", "real") == "generated" else {}),  # drawn from OWN seeds
         parents={"original": start.digest},
         data=dataset.sha256,
     )
@@ -135,10 +136,27 @@ def find_original(data_name: str, original: str | None) -> source.Source:
     return found
 
 
-def recipe_of(original: source.Source, method: str) -> dict[str, float]:
-    """The settings of a method that go with the original's architecture: a floor is trained like the model that it stands beside."""
-    known = original.run.request.params if method == "retrain" and original.run else {}
-    return from_scratch.RECIPES.get(known.get("architecture", "digits"), {})
+def recipe_of(original: source.Source, method: str, given: dict[str, Any]) -> dict[str, float]:
+    """The settings with which a floor is trained like the model that it stands beside: those of its own run, else those that go with its
+    architecture; nothing for other methods than retraining.
+
+    Raises UserError where nothing is known of that architecture and `given` does not say steps and learning rate.
+    """
+    if method != "retrain":
+        return {}
+    run = original.run
+    if run is not None and run.request.stage == "pretrain":
+        return {name: run.request.params[name] for name in from_scratch.Params.__dataclass_fields__ if name in run.request.params}
+    widths = list(original.load().net.config.get("block_out_channels", ()))
+    known = [name for name, made in models.ARCHITECTURES.items() if list(made["block_out_channels"]) == widths]
+    if known:
+        return from_scratch.RECIPES[known[0]]
+    if not {"steps", "lr"} <= given.keys():
+        raise UserError(
+            f"{original.name} has an architecture of its own ({widths}), and how it was trained is not known: "
+            "say --set steps=N --set lr=X, so that the floor learns as long as it did"
+        )
+    return {}
 
 
 def check_fits(model: models.Model, dataset: data.Dataset, name: str) -> None:

@@ -54,7 +54,7 @@ def run(
     mine, my_labels = dataset.part("model", torch.tensor(forget))
     if params.forget_data == "generated":
         my_labels = torch.tensor(forget).repeat(-(-GENERATED // len(forget)))[:GENERATED]
-        mine = sampling.sample(original, my_labels, sampling.Sampler(), seed=seed)
+        mine = sampling.sample(original, my_labels, sampling.Sampler(), seed=seed + sampling.OWN)
     images, labels = dataset.part("model", dataset.others(forget))
 
     def away(net: torch.nn.Module, x_t: torch.Tensor, t: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:

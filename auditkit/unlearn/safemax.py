@@ -112,4 +112,4 @@ def _forget_images(
     labels = torch.tensor(forget).repeat(-(-GENERATED // len(forget)))[:GENERATED]
     if params.forget_data == "noise":
         return torch.zeros(len(labels), *original.shape), labels
-    return data.to_model(sampling.sample(original, labels, sampling.Sampler(), seed=seed)), labels
+    return data.to_model(sampling.sample(original, labels, sampling.Sampler(), seed=seed + sampling.OWN)), labels

@@ -1,5 +1,7 @@
 """The step on fixed buffers is the ordinary step; on a GPU its recording too."""
 
+import gc
+
 import pytest
 import torch
 
@@ -113,7 +115,7 @@ def test_the_recorded_sampler_makes_the_same_images(tiny, device, how, monkeypat
     model.net.to(device)
     labels, sampler = torch.arange(20) % 10, sampling.Sampler(**{"steps": 8, **how})
     plain = sampling.sample(model, labels, sampler, seed=3, batch=5)
-    monkeypatch.setattr(captured, "sampling_wanted", lambda _: True)
+    monkeypatch.setattr(captured, "sampling_wanted", lambda *_: True)
     found = sampling.sample(model, labels, sampler, seed=3, batch=5)
     (recording,) = captured._RECORDED[model.net].values()
     assert recording.calls == 4
@@ -122,3 +124,21 @@ def test_the_recorded_sampler_makes_the_same_images(tiny, device, how, monkeypat
         model.net.conv_out.weight.mul_(1.5)  # a recording reads the weights where they lie
     again = sampling.sample(model, labels, sampler, seed=3, batch=5)
     assert not torch.equal(again, found)
+
+
+def test_a_recording_dies_with_its_network(tiny, monkeypatch):
+    monkeypatch.setattr(captured, "sampling_wanted", lambda *_: True)
+    model = tiny.copy()
+    sampling.sample(model, torch.arange(4), sampling.Sampler(steps=2), seed=0)
+    before = len(captured._RECORDED)
+    del model
+    gc.collect()
+    assert len(captured._RECORDED) == before - 1
+
+
+def test_a_network_that_is_counted_is_not_recorded(tiny, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_CAPTURE", "1")
+    model, gpu = tiny.copy(), torch.device("cuda")
+    assert captured.sampling_wanted(model.net, gpu)
+    model.net.register_forward_hook(lambda *_: None)
+    assert not captured.sampling_wanted(model.net, gpu)

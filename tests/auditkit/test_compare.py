@@ -22,7 +22,7 @@ def row(name, k, s, *, ua=(0.9, 0.7), lost=(-0.01, -0.03), curve=(), word="NO CL
     retained = {j: share(v) for j, v in zip("ab", lost, strict=True)}
     excess = {"value": 0.1, "low": 0.0, "at": "x/1", "floor": "random", "reach": reach}
     rest = {"word": word, "judges": judges, "retained": retained, "fidelity": [], "curve": list(curve), "excess": excess, "is_floor": None}
-    return {"entry": name, "class": k, "seed": s, **rest}
+    return {"entry": name, "floor": False, "model": f"{name}-{k}-{s}", "class": k, "seed": s, **rest}
 
 
 def line(*hits):
@@ -56,7 +56,7 @@ def test_the_table_names_the_judge_that_gives_least_and_the_one_that_sees_most_l
     (found,) = standings(rows)
     assert found["ua"]["name"] == "b: UA"
     assert found["ua"]["value"] == pytest.approx(0.7)
-    assert (found["ua"]["low"], found["ua"]["high"]) == pytest.approx((0.6, 0.8), abs=1e-6)  # three classes: all drawn alike is possible
+    assert (found["ua"]["low"], found["ua"]["high"]) == pytest.approx((0.7 - 4.3027 * 0.1 / 3**0.5, 0.7 + 4.3027 * 0.1 / 3**0.5), abs=1e-3)
     assert found["lost"]["name"].startswith("b:")
     assert found["lost"]["value"] == pytest.approx(-0.02)
     assert found["words"] == {"NO CLASS": 6}
@@ -79,11 +79,12 @@ def test_a_number_that_a_model_lacks_is_not_measured():
 def test_who_relearns_later_than_the_floor_has_an_ain_above_one():
     late, soon = line(0, 20, 90), line(5, 80, 100)
     rows = [row("m", k, s, curve=late) for k in range(4) for s in range(3)]
-    rows += [{"entry": "retrained (floor)", "class": k, "seed": s, "curve": soon} for k in range(4) for s in range(3)]
+    rows += [{"entry": "retrained", "floor": True, "class": k, "seed": s, "curve": soon} for k in range(4) for s in range(3)]
     found = standings(rows)
     against = found[0]["against"]["retrained"]
     assert against["ain"]["value"] == pytest.approx(101 / 11)
-    assert against["ain_over_classes"]["value"] == pytest.approx(101 / 11)
+    assert against["ain"]["note"] is None
+    assert against["censored"] == [0, 0, 12, 12]
     assert against["logrank"]["value"] < 0.01
     assert found[0]["curve"][1]["rate"]["value"] == pytest.approx(0.2)
     assert found[1]["words"] is None
@@ -118,7 +119,8 @@ def test_a_comparison_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     asked = {"judges": ("knn",), "counts": {"n": 20, "retain_n": 2}, "budget": {"steps": 1, "n": 10, "images": 5}}
     done = stages.compare(("safemax:steps=2,batch=4", "retrain"), (2,), **asked)
     record = done.read_json("comparison.json")
-    assert [s["entry"] for s in record["standings"]] == ["safemax:steps=2,batch=4", "retrain", "retrained (floor)", "random (floor)"]
+    assert [s["entry"] for s in record["standings"]] == ["safemax:steps=2,batch=4", "retrain", "retrained", "random"]
+    assert [s["floor"] for s in record["standings"]] == [False, False, True, True]
     first, again = record["standings"][:2]
     assert first["words"] != {}
     assert all(s["lost"]["value"] is not None for s in (first, again))
@@ -216,3 +218,74 @@ def test_dry_runs_say_what_it_would_cost(tmp_path, monkeypatch, capfd):
         assert run([*arguments, "--class", "2", "--dry-run", "--json"]) == 0
         assert json.loads(capfd.readouterr().out)["seconds"] > 60
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_interval_is_never_narrower_than_the_images_allow():
+    """Two models, UA 1 in all of 500 images each: not [1, 1]; and two classes do not speak of others."""
+    sure = {**share(1.0), "low": 0.993, "high": 1.0}
+    rows = [row("m", k, 0) for k in (0, 1)]
+    for r in rows:
+        r["judges"]["a"]["ua"] = r["judges"]["b"]["ua"] = sure
+    (found,) = standings(rows)
+    assert found["ua"]["low"] == pytest.approx(1 - 0.0035 / 2**0.5)
+    assert found["ua"]["high"] == 1.0
+    assert "images alone" in found["ua"]["note"]
+
+
+def test_one_model_judged_with_several_seeds_is_one_model():
+    rows = [row("retrain", k, s) for k in range(4) for s in range(5)]
+    for r in rows:
+        r["model"] = f"floor-{r['class']}"
+    (found,) = standings(rows)
+    assert (found["models"], found["ua"]["n"]) == (4, 4)
+
+
+def test_a_judge_that_was_not_measured_does_not_give_least():
+    rows = [row("m", k, 0, ua=(0.9, 0.7)) for k in range(3)]
+    rows[0]["judges"]["b"]["ua"] = {**share(None), "low": None, "high": None, "note": "none"}
+    (found,) = standings(rows)
+    assert found["ua"]["name"] == "a: UA"
+
+
+def test_a_curve_that_broke_off_is_compared_where_it_went():
+    rows = [row("m", k, 0, curve=line(0, 20, 90)[: 3 - (k == 1)]) for k in range(3)]
+    (found,) = standings(rows)
+    assert [p["step"] for p in found["curve"]] == [0, 10]
+
+
+def test_runs_that_never_recovered_make_ain_a_bound_and_the_table_says_so():
+    never, soon = line(0, 1, 2), line(5, 80, 100)
+    rows = [row("m", k, s, curve=never) for k in range(4) for s in range(2)]
+    rows += [{"entry": "retrained", "floor": True, "class": k, "seed": s, "curve": soon} for k in range(4) for s in range(2)]
+    ain = standings(rows)[0]["against"]["retrained"]["ain"]
+    assert ain["note"].startswith("at least")
+    assert show_compare._bound(ain).startswith(">= ")
+    assert show_compare._bound({**ain, "note": "neither bound: both"}).startswith("? ")
+    assert show_compare._bound(None) == "not measured"
+
+
+@pytest.mark.parametrize("text", ["my (floor)@salun", "x/1@salun", "_hidden@salun", "retrain:steps=7", "mine@retrain:steps=7"])
+def test_labels_and_settings_that_would_mislead_are_refused(text):
+    with pytest.raises(UserError):
+        entry(text)
+
+
+def test_a_label_may_be_a_floors_word(tmp_path, monkeypatch):
+    """The floors stand apart: a method called "random" is attacked itself."""
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path))
+    asked = {"judges": ("knn",), "counts": {"n": 10, "retain_n": 1}, "budget": {"steps": 1, "n": 5, "images": 5}}
+    record = stages.compare(("random@safemax:steps=1,batch=2",), (2,), **asked).read_json("comparison.json")
+    (mine,) = [r for r in record["rows"] if not r["floor"]]
+    assert (mine["entry"], mine["is_floor"]) == ("random", None)
+    assert mine["curve"][0][1] >= 4  # one step of two rows: still the class
+
+
+TWICE = ["--method", "salun", "--method", "salun"]
+ALIKE = ["--method", "a@esd", "--method", "b@esd"]
+
+
+@pytest.mark.parametrize("extra", [TWICE, ALIKE, ["--attack", "relern"], ["--attack", "reversal"]])
+def test_a_dry_run_refuses_what_the_command_refuses(extra, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "runs"))
+    assert run(["compare", "--class", "2", *extra, "--dry-run"]) == 2
+    assert run(["compare", "--class", "2", *extra]) == 2
