@@ -57,11 +57,11 @@ def _entry(name: str, mine: list[dict[str, Any]], beside: dict[str, dict[tuple[i
 
 
 def _ua_of(judge: str) -> Of:
-    return lambda row: row["judges"][judge]["ua"]  # type: ignore[no-any-return]
+    return lambda row: row["judges"][judge]["ua"]
 
 
 def _lost_of(judge: str) -> Of:
-    return lambda row: row["retained"].get(judge)  # type: ignore[no-any-return]
+    return lambda row: row["retained"].get(judge)
 
 
 def _floor(name: str, curves: dict[tuple[int, int], Any]) -> dict[str, Any]:

@@ -83,9 +83,17 @@ def test_a_floor_is_trained_by_the_recipe_of_its_original(colours):
     base = stages.pretrain(colours, architecture="small", params={"steps": 1, "batch": 2})
     assert base.request.params["architecture"] == "small"
     found = source.named(base.name, "original")
-    assert train.recipe_of(found, "retrain") == {"steps": 20_000, "batch": 64, "lr": 1e-3}
-    assert train.recipe_of(found, "safemax") == {}
-    assert train.recipe_of(source.bundled("digits"), "retrain") == {}
+    assert train.recipe_of(found, "retrain", {}) == {"steps": 1, "batch": 2, "lr": 1e-3, "ema": 0.999, "class_dropout": 0.1}
+    assert train.recipe_of(found, "safemax", {}) == {}
+    assert train.recipe_of(source.bundled("digits"), "retrain", {}) == {}
+    models.save(found.load(), "elsewhere")
+    foreign = source.named("elsewhere", "original")  # it does not say how it was trained, but it is of a kind that we know
+    assert train.recipe_of(foreign, "retrain", {}) == {"steps": 20_000, "batch": 64, "lr": 1e-3}
+    own = models.build((3, 16, 16), 3, seed=0, architecture={**models.DIGITS, "block_out_channels": (8,), "norm_num_groups": 2})
+    models.save(own, "own")
+    with pytest.raises(UserError, match="--set steps=N --set lr=X"):
+        train.recipe_of(source.named("own", "original"), "retrain", {})
+    assert train.recipe_of(source.named("own", "original"), "retrain", {"steps": 5, "lr": 1e-3}) == {}
     floor = stages.retrain((1,), data_name=colours, original=base.name, params={"steps": 1, "batch": 2})
     assert (floor.request.params["lr"], floor.request.params["batch"]) == (1e-3, 2)
 
