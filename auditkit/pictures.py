@@ -16,6 +16,7 @@ from auditkit.results import Measure
 COLOURS = {"subject": "#D55E00", "original": "#000000", "retrained": "#0072B2", "random": "#999999", "gate": "#CC79A7"}
 Bar = tuple[str, float | None, float | None, float | None, bool]
 OTHERS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#44AA99", "#999933", "#332288")  # of methods
+FLOOR, MANY = " (floor)", 5  # more lines than that in one panel have their names beside it
 DASHES = {"subject": "-", "original": ":", "retrained": "--", "random": "--", "gate": ":"}
 
 
@@ -94,23 +95,26 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
 
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns + 0.4, 3.2 * rows + 0.6), dpi=110)
+    many = len(panels) == 1 and len(panels[0][1]) > MANY
+    figure = Figure(figsize=(8.2, 4.4) if many else (4.6 * columns + 0.4, 3.2 * rows + 0.6), dpi=110)
     for index, (name, lines) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
-        unnamed = [name for name in lines if name not in COLOURS]
-        for role, line in lines.items():
+        marked = any(name.endswith(FLOOR) for name in lines)  # methods beside floors: only what is marked is one
+        roles = {n: n.removesuffix(FLOOR) if n.endswith(FLOOR) or not marked else "" for n in lines}
+        unnamed = [n for n in lines if roles[n] not in COLOURS]
+        for label, line in lines.items():
             points = [(step, m) for step, m in line if m.value is not None]
-            x = [step for step, _ in points]
-            floor = " (floor)" if role in ("random", "retrained") else " (ceiling)" if role == "original" else ""
-            other = OTHERS[unnamed.index(role) % len(OTHERS)] if role in unnamed else ""
-            style: dict[str, Any] = {"color": COLOURS.get(role, other), "linestyle": DASHES.get(role, "--" if "(floor)" in role else "-")}
+            x, role = [step for step, _ in points], roles[label]
+            floor = FLOOR if role in ("random", "retrained") else " (ceiling)" if role == "original" else ""
+            other = OTHERS[unnamed.index(label) % len(OTHERS)] if label in unnamed else ""
+            style: dict[str, Any] = {"color": COLOURS.get(role, other), "linestyle": DASHES.get(role, "-")}
             axes.plot(
                 x,
                 [100 * (m.value or 0) for _, m in points],
                 marker="o",
                 ms=3,
                 lw=2.4 if role == "subject" else 1.5,
-                label=role + floor,
+                label=label.removesuffix(FLOOR) + floor,
                 **style,
             )
             low, high = [100 * (m.low or 0) for _, m in points], [100 * (m.high or 0) for _, m in points]
@@ -128,7 +132,7 @@ def curves(panels: list[tuple[str, dict[str, list[tuple[int, Measure]]]]], title
         if index % columns == 0:
             axes.set_ylabel(ylabel, fontsize=9)
         if index == 0:
-            axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.55))
+            axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5) if many else (0.0, 0.55))
     figure.suptitle(title, fontsize=11, weight="bold")
     figure.tight_layout()
     return _saved(figure, kind)
@@ -142,7 +146,7 @@ def tradeoff(points: list[tuple[str, Measure, Measure]], title: str, across: str
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.4, 4.2), dpi=110)
+    figure = Figure(figsize=(8.6, 4.4), dpi=110)
     axes = figure.add_subplot()
     for k, (name, lost, ua) in enumerate(p for p in points if p[1].value is not None and p[2].value is not None):
         x, y = _ends(lost), _ends(ua)

@@ -25,7 +25,7 @@ from auditkit_evaluators.excess import Points
 COMPARISON, TRADE, CURVES = "comparison.json", "tradeoff.png", "curves.png"
 VERSION = 2
 RELEARN = {"lrs": (5e-4,), "steps": 100, "images": 50, "n": 100}
-LOST = "retained classes: change of the judged share, points, by the judge that sees most change"
+LOST = "change of the retained classes, points, by the judge that sees most"
 FLOORS = ("retrained", "random")
 FLOOR_LINES = {f: f"{f} (floor)" for f in FLOORS}  # no label may end so (entries.py)
 Cell = tuple[str, int, int]  # entry, class, seed
