@@ -16,8 +16,10 @@ def comparison(run: Run) -> None:
     fidelity = sorted({name for s in lines for name in s["fidelity"] if name.startswith("subject")})
     title = f"{terminal.plain(record['data'])}: {len(record['classes'])} classes, {len(record['seeds'])} training seeds\n"
     title += "UA by the judge that gives least, beside the same judge's UA of matched noise"
-    rows = [(_name(s), _words(s), _text(s["ua"]), _text(s["noise_ua"], bare=True), _text(s["h"], 2, bare=True)) for s in lines]
-    terminal.table(title, ["forgotten", "verdicts", "UA", "of noise", "H (nats)"], rows)
+    rows = [(_name(s), _text(s["ua"]), _text(s["noise_ua"], bare=True), _text(s["h"], 2, bare=True)) for s in lines]
+    terminal.table(title, ["forgotten", "UA", "of noise", "H (nats)"], rows)
+    for s in lines:
+        terminal.say(f"- {s['entry']}: {_words(s)}")
     head = ["kept, and back", "the rest changed", *(name.removeprefix("subject: ") for name in fidelity)]
     head += [f"{record['attack']} > floors", "AIN v retrained"] if attacked else []
     title = "the rest: judged share of the retained classes, by the judge that sees most change"
@@ -68,8 +70,8 @@ def _line(s: dict[str, Any], fidelity: list[str], attacked: bool) -> tuple[str, 
     cells = [_name(s), _text(s["lost"], 1), *(_text(s["fidelity"].get(name), 2) for name in fidelity)]
     if attacked:
         above, against = s["above_floors"], (s["against"] or {}).get("retrained", {})
-        cells.append("not measured" if above is None else f"{above[0]} of {above[1]}")
-        cells.append(_bound(against.get("ain")))
+        cells.append("it is the floor" if s["is_floor"] else "not measured" if above is None else f"{above[0]} of {above[1]}")
+        cells.append("1" if s["is_floor"] else _bound(against.get("ain")))
     return tuple(cells)
 
 

@@ -50,7 +50,8 @@ def _entry(name: str, mine: list[dict[str, Any]], beside: dict[str, dict[tuple[i
         "ua_by_judge": {j: m.model_dump() for j, m in ua.items()},
         "lost": lost[worst].model_dump(),
         "fidelity": _fidelity(mine),
-        "above_floors": [sum(e["reach"] > 0 for e in counted), len(counted)] if counted else None,
+        "is_floor": own != {None},
+        "above_floors": [sum(e["reach"] > 0 for e in counted), len(counted)] if counted and own == {None} else None,
         "against": {f: _against(curves, beside[f]) for f in beside if curves and f not in own},
         "curve": _curve(curves),
     }
@@ -65,7 +66,9 @@ def _lost_of(judge: str) -> Of:
 
 
 def _floor(name: str, curves: dict[tuple[int, int], Any]) -> dict[str, Any]:
-    empty = dict.fromkeys(("models", "words", "ua", "noise_ua", "h", "ua_by_judge", "lost", "fidelity", "above_floors", "against"))
+    empty = dict.fromkeys(
+        ("models", "words", "is_floor", "ua", "noise_ua", "h", "ua_by_judge", "lost", "fidelity", "above_floors", "against")
+    )
     return {"entry": name, "floor": True, "n": len(curves), **empty, "curve": _curve(curves)}
 
 

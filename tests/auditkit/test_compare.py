@@ -129,6 +129,7 @@ def test_a_comparison_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     assert again["ua"]["value"] > 0.5  # a model that never saw the class
     assert {p["step"] for p in first["curve"]} == {1}
     assert set(first["against"]) == {"retrained", "random"}
+    assert (first["is_floor"], again["is_floor"], again["above_floors"]) == (False, True, None)
     assert set(again["against"]) == {"random"}  # it is the other floor itself
     spent = done.result.details["spent"]["safemax:steps=2,batch=4/2/0"]
     assert spent["evaluations"] == {"training": 48}
