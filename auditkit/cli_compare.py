@@ -113,12 +113,13 @@ def ablate(
 
     kinds = [kind.strip() for kind in psi.split(",")]
     extra = {kind: "" if kind == "exponential" else f",psi={kind}" for kind in kinds}
-    weighed = [
-        f"safemax:lam={v}{extra[kind]}{also}"
-        for kind in kinds
-        for also in ("", ",psi_normalise=true")
-        for v in (values if _moves(kind) else values[:1])
-    ]
+    weighed = []
+    for kind in kinds:
+        moves = kind in ("exponential", "reversed")  # the others know no lambda
+        for also in ("", ",psi_normalise=true"):
+            for value in values if moves else values[:1]:
+                if not (also and (kind == "constant" or (moves and float(value) == 0))):  # psi is 1 already
+                    weighed.append(f"safemax:lam={value}{extra[kind]}{also}")
     asked: dict[str, Any] = {"seeds": seeds, "attack": None, "judges": names, "data_name": data, "original": original, "seed": seed}
     asked["counts"] = {k: v for k, v in {"n": n, "retain_n": retain_n}.items() if v is not None}
     if dry_run:
@@ -126,8 +127,3 @@ def ablate(
     done = stages.compare(weighed, chosen, **asked, console=shown)
     show_compare.comparison(done)
     finish(done, as_json, done.read_json("comparison.json"))
-
-
-def _moves(kind: str) -> bool:
-    """Whether lambda changes this psi."""
-    return kind in ("exponential", "reversed")

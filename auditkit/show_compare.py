@@ -13,15 +13,17 @@ def comparison(run: Run) -> None:
     record = run.read_json("comparison.json")
     lines = [s for s in record["standings"] if not s["floor"]]
     attacked = record["attack"] is not None
-    fidelity = sorted({name for s in lines for name in s["fidelity"] if name.startswith("subject")})
+    fidelity = sorted({n for s in lines for n in s["fidelity"] if n.startswith("subject: FID") and n.endswith(", retained")})[:1]
     title = f"{terminal.plain(record['data'])}: {len(record['classes'])} classes, {len(record['seeds'])} training seeds\n"
     title += "UA by the judge that gives least, beside the same judge's UA of matched noise"
     rows = [(_name(s), _text(s["ua"]), _text(s["noise_ua"], bare=True), _text(s["h"], 2, bare=True)) for s in lines]
     terminal.table(title, ["forgotten", "UA", "of noise", "H (nats)"], rows)
     for s in lines:
         terminal.say(f"- {s['entry']}: {_words(s)}")
-    head = ["kept, and back", "the rest changed", *(name.removeprefix("subject: ") for name in fidelity)]
+    head = ["kept, and back", "the rest changed", *("FID of the rest" for _ in fidelity)]
     head += [f"{record['attack']} > floors", "AIN v retrained"] if attacked else []
+    for name in fidelity:
+        terminal.say(f"FID of the rest: {name.removeprefix('subject: ')}")
     title = "the rest: judged share of the retained classes, by the judge that sees most change"
     terminal.table(title, head, [_line(s, fidelity, attacked) for s in lines])
     if attacked:

@@ -290,3 +290,22 @@ def test_a_dry_run_refuses_what_the_command_refuses(extra, tmp_path, monkeypatch
     monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "runs"))
     assert run(["compare", "--class", "2", *extra, "--dry-run"]) == 2
     assert run(["compare", "--class", "2", *extra]) == 2
+
+
+def test_an_ablation_names_every_weight_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(stages, "plan_compare", lambda methods, *_, **__: asked.append(list(methods)) or stages.plan_sample)
+    monkeypatch.setattr("auditkit.cli_compare.dry", lambda *_: None)
+    assert run(["ablate", "--class", "2", "--lam", "0,1.25", "--psi", "exponential,snr,constant", "--dry-run"]) == 0
+    ours = ["lam=0", "lam=1.25", "lam=1.25,psi_normalise=true", "lam=0,psi=snr", "lam=0,psi=snr,psi_normalise=true", "lam=0,psi=constant"]
+    assert asked == [[f"safemax:{name}" for name in ours]]
+
+
+def test_the_table_shows_one_fid(capsys, tmp_path, monkeypatch):
+    """Of the dozens of fidelity measures, by class and real against real, the one of the papers' figure."""
+    rows = [row("m", k, 0) for k in range(3)]
+    fid = {**share(5.0), "low": 4.0, "high": 6.0, "unit": "FID"}
+    for r in rows:
+        r["fidelity"] = [{**fid, "name": f"subject: FID (judge), {which}"} for which in ("retained", "retained, real v real", "class 3")]
+    (found,) = standings(rows)
+    assert show_compare._line(found, ["subject: FID (judge), retained"], attacked=False)[2].startswith("5.00")
