@@ -56,7 +56,7 @@ def cost(spent: list[dict[str, Any]]) -> str:
     rows = spent[0]["evaluations"]
     parts.append(f"{sum(rows.values()):,} network evaluations ({', '.join(f'{phase} {n:,}' for phase, n in rows.items()) or 'none'})")
     peaks = [m["peak_mb"] for m in spent if m["peak_mb"] is not None]
-    parts.append(f"{max(peaks):.0f} MB at the peak" if peaks else "memory not measured")
+    parts.append(f"{max(peaks):.0f} MB at the peak (without a GPU the whole process)" if peaks else "memory not measured")
     return "; ".join(parts)
 
 

@@ -51,8 +51,8 @@ class Phases:
 
 @contextlib.contextmanager
 def peak() -> Iterator[Callable[[], float | None]]:
-    """Inside, the peak of memory taken beyond what was there before, in MB: the GPU's where there is one, else this process's on Linux,
-    else None (not measured)."""
+    """Inside, the peak of memory in MB: what the GPU's allocator gave beyond what it held before; without a GPU all that this process held
+    (on Linux; else None, not measured). A process keeps what it freed, so what a step takes on a CPU cannot be told from what lay there."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -60,11 +60,10 @@ def peak() -> Iterator[Callable[[], float | None]]:
         return
     try:
         RESET.write_text("5")  # the high-water mark starts anew (proc(5))
-        held = _kilobytes("VmRSS")
     except OSError:
         yield lambda: None
         return
-    yield lambda: round((_kilobytes("VmHWM") - held) * 1024 / 1e6, 1)
+    yield lambda: round(_kilobytes("VmHWM") * 1024 / 1e6, 1)
 
 
 def _kilobytes(name: str) -> int:
