@@ -74,7 +74,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         EOFError,
         KeyError,
         MemoryError,
-        NotImplementedError,
+        NotImplementedError,  # zipfile: a compression that it does not know; encrypted entries are a RuntimeError
         RuntimeError,
         zlib.error,
     ) as error:
