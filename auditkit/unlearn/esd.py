@@ -15,6 +15,7 @@ import torch
 from auditkit import data, models, sampling, training
 from auditkit.errors import choose
 from auditkit.unlearn import imitation, rows
+from auditkit.unlearn.preparing import Preparation
 
 FORGET_DATA = ("real", "generated")
 GENERATED = 256  # images of the forgotten classes drawn from the original for forget_data=generated
@@ -50,11 +51,11 @@ def run(
     report: training.Report | None = None,
 ) -> models.Model:
     """The original whose forgotten labels point away from their class; raw weights. Raises FloatingPointError when training diverges."""
-    model, teacher = original.copy(), original.copy().net
+    model, teacher, preparation = original.copy(), original.copy().net, Preparation(state, save)
     mine, my_labels = dataset.part("model", torch.tensor(forget))
     if params.forget_data == "generated":
         my_labels = torch.tensor(forget).repeat(-(-GENERATED // len(forget)))[:GENERATED]
-        mine = sampling.sample(original, my_labels, sampling.Sampler(), seed=seed + sampling.OWN)
+        mine = preparation.drawn("generated", original, my_labels, seed=seed)
     images, labels = dataset.part("model", dataset.others(forget))
 
     def away(net: torch.nn.Module, x_t: torch.Tensor, t: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
@@ -75,7 +76,9 @@ def run(
         device=model.net.device,
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
-    training.fit(model.net, batches, recipe, state=state, save=save, report=report, descend=imitation.imitating(away))
+    training.fit(
+        model.net, batches, recipe, state=preparation.state, save=preparation.save, report=report, descend=imitation.imitating(away)
+    )
     return model
 
 

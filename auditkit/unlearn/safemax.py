@@ -17,6 +17,7 @@ from torch import Tensor
 from auditkit import data, diffusion, models, results, sampling, training
 from auditkit.errors import choose
 from auditkit.unlearn import rows
+from auditkit.unlearn.preparing import Preparation
 from auditkit_kernels import philox
 
 TARGETS = ("terminal", "mean", "latent")
@@ -65,13 +66,14 @@ def run(
 ) -> models.Model:
     """The original with `forget` unlearned; raw weights. Raises FloatingPointError with the step when training diverges."""
     model = original.copy()
+    preparation = Preparation(state, save)
     images, labels = dataset.part("model", dataset.others(forget))
 
     def noise(step: int, like: Tensor) -> Tensor:
         return philox.normal(tuple(like.shape), seed=seed, stream=philox.SURROGATE, step=step, device=like.device)
 
     batches = rows.mixed(
-        _forget_images(original, dataset, forget, params, seed=seed),
+        _forget_images(original, dataset, forget, params, preparation, seed=seed),
         (data.to_model(images), labels),
         batch=params.batch,
         null=model.null,
@@ -83,7 +85,7 @@ def run(
         draw=noise if params.forget_data == "noise" else None,
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
-    training.fit(model.net, batches, recipe, loss=_loss(params), state=state, save=save, report=report)
+    training.fit(model.net, batches, recipe, loss=_loss(params), state=preparation.state, save=preparation.save, report=report)
     return model
 
 
@@ -103,7 +105,7 @@ def _loss(params: Params) -> training.Loss:
 
 
 def _forget_images(
-    original: models.Model, dataset: data.Dataset, forget: tuple[int, ...], params: Params, *, seed: int
+    original: models.Model, dataset: data.Dataset, forget: tuple[int, ...], params: Params, preparation: Preparation, *, seed: int
 ) -> tuple[Tensor, Tensor]:
     """x_0 of the forgotten classes and their labels; for `noise` the pixels are drawn anew each step and only labels count."""
     if params.forget_data == "real":
@@ -112,4 +114,4 @@ def _forget_images(
     labels = torch.tensor(forget).repeat(-(-GENERATED // len(forget)))[:GENERATED]
     if params.forget_data == "noise":
         return torch.zeros(len(labels), *original.shape), labels
-    return data.to_model(sampling.sample(original, labels, sampling.Sampler(), seed=seed + sampling.OWN)), labels
+    return data.to_model(preparation.drawn("generated", original, labels, seed=seed)), labels

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from auditkit import data, diffusion, models, results, training
 from auditkit.errors import UserError, choose
 from auditkit.unlearn import imitation, rows
+from auditkit.unlearn.preparing import Preparation
 from auditkit_kernels import noising, philox
 
 OBJECTIVES = ("rl", "ga")
@@ -68,7 +69,8 @@ def run(
     mine, my_labels = dataset.part("model", torch.tensor(forget))
     images, labels = dataset.part("model", dataset.others(forget))
     forget_x, rl = data.to_model(mine), params.objective == "rl"
-    mask = saliency(original, forget_x, my_labels, params, seed=seed)
+    preparation = Preparation(state, save)
+    mask = saliency(original, forget_x, my_labels, params, seed=seed, preparation=preparation)
     scale = math.prod(model.shape) if params.pixel_sum else 1
     batches = rows.mixed(
         (forget_x, my_labels),
@@ -83,7 +85,7 @@ def run(
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule)
     descend = _imitate(forget, model.null) if rl else training.denoise_step
-    training.fit(model.net, batches, recipe, state=state, save=save, report=report, descend=descend, mask=mask)
+    training.fit(model.net, batches, recipe, state=preparation.state, save=preparation.save, report=report, descend=descend, mask=mask)
     return model
 
 
@@ -105,15 +107,19 @@ def following(forget: tuple[int, ...], classes: int) -> list[int]:
     return [next((k for k in (*range(c + 1, classes), *range(c)) if k in kept), c) for c in range(classes)]
 
 
-def saliency(original: models.Model, x0: Tensor, labels: Tensor, params: Params, *, seed: int) -> dict[str, Tensor]:
+def saliency(
+    original: models.Model, x0: Tensor, labels: Tensor, params: Params, *, seed: int, preparation: Preparation | None = None
+) -> dict[str, Tensor]:
     """True where a weight may move, by parameter name: the share `mask_ratio` of all of them with the largest guided gradient."""
     net, w = original.copy().net, params.mask_guidance
     parameters = dict(net.named_parameters())
     if params.mask_ratio == 1:
         return {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
     device = next(net.parameters()).device
-    abar, total = diffusion.abar(device), {name: torch.zeros_like(p) for name, p in parameters.items()}
-    for k, first in enumerate(range(0, len(x0), MASK_BATCH)):
+    abar, preparation = diffusion.abar(device), preparation or Preparation(None, None)
+    done, total = preparation.sums("mask", parameters)
+    for k in range(done, -(-len(x0) // MASK_BATCH)):
+        first = k * MASK_BATCH
         x, asked = x0[first : first + MASK_BATCH].to(device), labels[first : first + MASK_BATCH].to(device)
         t = training.timesteps(len(x), seed=seed, step=MASK_STEP + k).to(device)
         eps = philox.normal(x.shape, seed=seed, stream=philox.EPS, step=MASK_STEP + k, device=device)
@@ -125,6 +131,7 @@ def saliency(original: models.Model, x0: Tensor, labels: Tensor, params: Params,
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for name, p in parameters.items():
             total[name] += 0 if p.grad is None else p.grad
+        preparation.keep("mask", k + 1, total)
     size = torch.cat([g.abs().flatten() for g in total.values()])
     keep = torch.zeros_like(size, dtype=torch.bool)
     keep[size.topk(round(params.mask_ratio * len(size))).indices] = True

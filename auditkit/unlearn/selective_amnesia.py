@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from auditkit import data, diffusion, models, sampling, training
 from auditkit.errors import UserError, choose
 from auditkit.unlearn import rows
+from auditkit.unlearn.preparing import Preparation
 from auditkit_kernels import eps_loss, noising, philox
 
 RANGES = ("model", "unit")
@@ -67,9 +68,12 @@ def run(
 ) -> models.Model:
     """The original with `forget` made noise; EMA weights if `ema`, else raw. Raises FloatingPointError when training diverges."""
     model, pixels = original.copy(), math.prod(original.shape)
-    replay, labels = _replay(original, params, seed=seed)
+    preparation = Preparation(state, save)
+    labels = torch.arange(original.null).repeat_interleave(params.replay)
+    replay = data.to_model(preparation.drawn("replay", original, labels, seed=seed))
     weight = params.lam * pixels
-    importance = {name: weight * f for name, f in fisher(original, replay, labels, params, seed=seed).items()} if weight else {}
+    found = fisher(original, replay, labels, params, seed=seed, preparation=preparation) if weight else {}
+    importance = {name: weight * f for name, f in found.items()}
     kept = torch.isin(labels, dataset.others(forget))
     asked = torch.tensor(forget)
     scale = float(pixels) if params.pixel_sum else 1.0
@@ -92,7 +96,7 @@ def run(
     )
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule=params.schedule, ema=params.ema, ema_warm_up=False)
     descend = _anchored(original.copy().net, {name: scale * f for name, f in importance.items()})
-    training.fit(model.net, batches, recipe, state=state, save=save, report=report, descend=descend)
+    training.fit(model.net, batches, recipe, state=preparation.state, save=preparation.save, report=report, descend=descend)
     return model
 
 
@@ -101,7 +105,9 @@ def forget_loss(params: Params, forget: tuple[int, ...], null: int) -> training.
     return training.ForgetLoss(marked=False, held="uniform")
 
 
-def fisher(original: models.Model, x0: Tensor, labels: Tensor, params: Params, *, seed: int) -> dict[str, Tensor]:
+def fisher(
+    original: models.Model, x0: Tensor, labels: Tensor, params: Params, *, seed: int, preparation: Preparation | None = None
+) -> dict[str, Tensor]:
     """The diagonal F by parameter name, from `fisher_images` of x0 (N, C, H, W) in [-1, 1] that every class has an equal share of.
 
     Fewer than 1000 timesteps stand for all: their gradients' sum is scaled up.
@@ -113,8 +119,9 @@ def fisher(original: models.Model, x0: Tensor, labels: Tensor, params: Params, *
     t = torch.linspace(0, diffusion.T - 1, params.fisher_timesteps, dtype=torch.float64).round().long().to(device)
     ordinary, weight = torch.zeros(len(t), dtype=torch.bool, device=device), torch.full((len(t),), diffusion.T / len(t), device=device)
     chosen = _spread(labels, params.fisher_images)
-    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    for k, i in enumerate(chosen.tolist()):
+    preparation = preparation or Preparation(None, None)
+    done, total = preparation.sums("fisher", parameters)
+    for k, i in enumerate(chosen.tolist()[done:], start=done):
         x = x0[i] if params.fisher_range == "model" else (x0[i] + 1) / 2
         net.zero_grad()
         for row0 in range(0, len(t), FISHER_BATCH):  # gradients add up over t
@@ -129,6 +136,7 @@ def fisher(original: models.Model, x0: Tensor, labels: Tensor, params: Params, *
         for name, p in parameters.items():
             if p.grad is not None:
                 total[name] += p.grad.square() / len(chosen)
+        preparation.keep("fisher", k + 1, total)
     return total
 
 
@@ -139,12 +147,6 @@ def costs(params: Params, forget_images: int, classes: int) -> dict[str, int]:
         "fisher": 3 * params.fisher_images * params.fisher_timesteps if params.lam else 0,
         "training": params.steps * params.batch * 6,
     }
-
-
-def _replay(original: models.Model, params: Params, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Images by the original of every class, float (N, C, H, W) in [-1, 1], and their labels."""
-    labels = torch.arange(original.null).repeat_interleave(params.replay)
-    return data.to_model(sampling.sample(original, labels, sampling.Sampler(), seed=seed + sampling.OWN)), labels
 
 
 def _spread(labels: Tensor, n: int) -> Tensor:
