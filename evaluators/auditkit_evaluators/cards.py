@@ -21,6 +21,7 @@ VERSION = 1  # of what a card measures: part of its key
 PANEL_N = 500
 RUNG_N = 100  # images of each class on each rung, at least: real images are repeated under other noise where there are fewer
 RUNG_CAP = 200
+AT_ONCE = 2000  # images of a rung: a thousand classes have 100,000
 BINS = 15
 # Real columns come from this judge's own idea of noise: the hardest of those that hold no structure at all.
 INDEPENDENT = ("sign", "normal-4", "normal-1", "normal-.5", "normal-.25", "normal-.1", "uniform")
@@ -136,12 +137,16 @@ def _ladder(judge: Judge, images: Tensor, truth: np.ndarray, classes: int, seed:
     chosen = [np.resize(rows, min(max(RUNG_N, len(rows)), RUNG_CAP)) for rows in of_class]
     every = torch.from_numpy(np.concatenate(chosen))
     owner = np.repeat(np.arange(classes), [len(c) for c in chosen])
-    found: list[dict[float, Column]] = [{} for _ in range(classes)]
-    for a in panel.RUNGS:
-        votes = judge.judge(panel.ladder(images[every], a, seed))
-        for k in range(classes):
-            found[k][a] = _column(votes.said[owner == k], votes.answered[owner == k], classes)
-    return found
+    said, answered = (np.zeros((len(panel.RUNGS), len(every)), dtype=np.int64) for _ in range(2))
+    for first in range(0, len(every), AT_ONCE):
+        rows = slice(first, first + AT_ONCE)
+        for rung, shown in enumerate(panel.rungs(images[every[rows]], panel.RUNGS, seed, first=first)):
+            votes = judge.judge(shown)
+            said[rung, rows], answered[rung, rows] = votes.said, votes.answered
+    return [
+        {a: _column(said[rung, owner == k], answered[rung, owner == k], classes) for rung, a in enumerate(panel.RUNGS)}
+        for k in range(classes)
+    ]
 
 
 def _class(k: int, real: Column, noise: dict[str, Column], rungs: dict[float, Column]) -> ClassCard:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
@@ -23,20 +24,22 @@ NEEDED = 2 * LOF_K  # images in the bank: fewer have no neighbourhood to speak o
 
 @dataclass(frozen=True)
 class OpenSet:
-    """Scores of features against a bank of real ones, and the scores of real calibration images, sorted by column."""
+    """Scores of features against a bank of real ones, and the scores of real calibration images, sorted by column.
+
+    `whiten` (D, D) makes the Mahalanobis distance a plain one, between features and class `means` multiplied by it.
+    """
 
     lof: Any
     near: Any
     means: Floats
-    precision: Floats
+    whiten: Floats
     calibration: Floats
     threshold: float
 
     def scores(self, features: Floats) -> Floats:
         """LOF, Mahalanobis distance to the nearest class mean, and distance to the 10th neighbour: (B, 3), higher is stranger."""
         unit = _unit(features)
-        away = features[:, None, :] - self.means[None]
-        tied = np.einsum("bkd,de,bke->bk", away, self.precision, away, optimize=True).min(axis=1)
+        tied = cdist(features @ self.whiten, self.means, "sqeuclidean").min(axis=1)
         return np.stack([-self.lof.score_samples(unit), tied, self.near.kneighbors(unit)[0][:, -1]], axis=1)
 
     def p_values(self, features: Floats) -> Floats:
@@ -61,13 +64,14 @@ def fit(bank: Floats, labels: np.ndarray, held: Floats) -> OpenSet | None:
     if len(bank) < NEEDED or len(held) < 1 / REFUSED or not float(np.ptp(bank, axis=0).max(initial=0)):
         return None
     unit = _unit(bank)
-    means = np.stack([bank[labels == k].mean(axis=0) for k in np.unique(labels)])
     which = np.searchsorted(np.unique(labels), labels)
+    means = np.stack([bank[labels == k].mean(axis=0) for k in np.unique(labels)])
+    whiten = np.linalg.cholesky(LedoitWolf(assume_centered=True).fit(bank - means[which]).precision_)
     half = OpenSet(
         lof=LocalOutlierFactor(n_neighbors=LOF_K, novelty=True).fit(unit),
         near=NearestNeighbors(n_neighbors=NEAR_K).fit(unit),
-        means=means,
-        precision=LedoitWolf(assume_centered=True).fit(bank - means[which]).precision_,
+        means=means @ whiten,
+        whiten=whiten,
         calibration=np.zeros((0, 4)),
         threshold=0.0,
     )
@@ -78,7 +82,7 @@ def fit(bank: Floats, labels: np.ndarray, held: Floats) -> OpenSet | None:
     allowed = int(REFUSED * len(own))
     below = own[own < own[allowed]]
     threshold = float(below[-1]) if len(below) else 0.0
-    return OpenSet(half.lof, half.near, half.means, half.precision, np.column_stack([columns, own]), threshold)
+    return OpenSet(half.lof, half.near, half.means, half.whiten, np.column_stack([columns, own]), threshold)
 
 
 def _smallest(scores: Floats, calibration: Floats) -> Floats:

@@ -6,7 +6,7 @@ and no object. Image i depends on (seed, kind, i) alone, not on how many are ask
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -37,21 +37,27 @@ def ladder(real: Tensor, a: float, seed: int) -> Tensor:
     Raises:
         ValueError: `real` is not uint8 (B, C, H, W), or a is outside 0..1.
     """
+    return next(rungs(real, (a,), seed))
+
+
+def rungs(real: Tensor, levels: Sequence[float], seed: int, *, first: int = 0) -> Iterator[Tensor]:
+    """The ladder's images for each a in `levels`; the noise is drawn once. Image i: real[i], seed, first + i."""
     real = check_images(real)
-    if not 0 <= a <= 1:
-        raise ValueError(f"expected 0 <= a <= 1, found {a}")
-    noise = _drawn("ladder", lambda rng, shape: rng.standard_normal(shape), len(real), _shape(real), seed)
-    return to_uint8(a**0.5 * to_model(real) + (1 - a) ** 0.5 * noise)
+    noise = _drawn("ladder", _normal(1), len(real), _shape(real), seed, first=first)
+    for a in levels:
+        if not 0 <= a <= 1:
+            raise ValueError(f"expected 0 <= a <= 1, found {a}")
+        yield to_uint8(a**0.5 * to_model(real) + (1 - a) ** 0.5 * noise)
 
 
 def _kind(name: str, draw: Draw) -> Kind:
     return lambda n, shape, seed, real: to_uint8(_drawn(name, draw, n, shape, seed))
 
 
-def _drawn(name: str, draw: Draw, n: int, shape: Shape, seed: int) -> Tensor:
+def _drawn(name: str, draw: Draw, n: int, shape: Shape, seed: int, *, first: int = 0) -> Tensor:
     """`n` float images (n, C, H, W), each from its own generator. The key keeps kinds apart under one seed."""
     key = zlib.crc32(name.encode())
-    images = [draw(np.random.default_rng([seed, key, i]), shape) for i in range(n)]
+    images = [draw(np.random.default_rng([seed, key, i]), shape) for i in range(first, first + n)]
     return torch.from_numpy(np.stack(images) if images else np.zeros((0, *shape)))
 
 

@@ -32,6 +32,16 @@ def test_a_card_states_what_the_judge_does(card, judges, digits):
     assert cards.Card.model_validate_json(card.model_dump_json()) == card
 
 
+def test_a_ladder_is_the_same_in_pieces(judges, digits, monkeypatch):
+    images, labels = digits.part("heldout")
+    whole = cards._ladder(judges["svc"], images, labels.numpy(), 10, 0)
+    monkeypatch.setattr(cards, "AT_ONCE", 333)
+    assert cards._ladder(judges["svc"], images, labels.numpy(), 10, 0) == whole
+    every = np.concatenate([np.resize(np.flatnonzero(labels == k), cards.RUNG_N) for k in range(10)])
+    seven = judges["svc"].judge(panel.ladder(images[every], 0.5, 0)[700:800])
+    assert whole[7][0.5].closed == tuple(np.bincount(seven.said, minlength=10))
+
+
 def test_no_class_separates_what_closed_answers_do_not(card):
     """The SVC calls sevens and noise the same (TV .02, LR+ 1.x); with "no class" they are worlds apart."""
     seven = card.classes[7]

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import LedoitWolf
 
 from auditkit_evaluators import openset
 
@@ -44,6 +46,15 @@ def test_strange_features_are_refused(strange, fitted):
 def test_each_score_is_higher_for_stranger_features(fitted):
     near, far = fitted.scores(features(200, 4)[0]), fitted.scores(np.random.default_rng(5).standard_normal((200, 8)) * 30)
     assert (np.median(far, axis=0) > np.quantile(near, 0.95, axis=0)).all()
+
+
+def test_the_second_is_the_squared_mahalanobis_distance_to_the_nearest_class(fitted):
+    bank, labels = features(400, 0)
+    means = np.stack([bank[labels == k].mean(axis=0) for k in range(3)])
+    precision = LedoitWolf(assume_centered=True).fit(bank - means[labels]).precision_
+    x = features(20, 6, shift=0.5)[0]
+    expected = [min(mahalanobis(row, mean, precision) ** 2 for mean in means) for row in x]
+    assert np.allclose(fitted.scores(x)[:, 1], expected, rtol=1e-9)
 
 
 def test_too_few_images_or_collapsed_features_cannot_abstain():
