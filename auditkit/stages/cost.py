@@ -12,8 +12,10 @@ ROWS = 128
 
 
 class Estimate(Record):
-    """Seconds (of one process), bytes on disk, and the smallest rate that n images can exclude (upper limit of 0 of n)."""
+    """Network evaluations of one image, seconds (of one process), bytes on disk, and the smallest rate that n images can exclude (upper
+    limit of 0 of n)."""
 
+    evaluations: int
     seconds: float
     disk_bytes: int
     n: int
@@ -37,6 +39,7 @@ def estimate(network: Model, *, evaluations: int, images: int, n: int, models: i
     row = sorted(seconds[1:])[1] / ROWS
     pixels = network.shape[0] * network.shape[1] * network.shape[2]
     return Estimate(
+        evaluations=evaluations,
         seconds=round(row * evaluations, 1),
         disk_bytes=images * pixels + models * 4 * network.parameters,
         n=n,
