@@ -244,7 +244,9 @@ def test_dry_run_says_the_cost_and_writes_nothing(command, capsys, runs_folder):
     assert "0 of 500 images would exclude rates above 0.74 %" in err
     assert not runs_folder.exists()
     code, out, _ = said(capsys, *command, "--dry-run", "--json")
-    assert json.loads(out)["seconds"] > 0
+    found = json.loads(out)
+    assert found["seconds"] > 0
+    assert found["evaluations"] == 500 * 50 if command[0] == "sample" else found["evaluations"] > 0  # 25 steps of two branches
 
 
 def test_sample_writes_a_grid_and_the_images_as_one_file(capsys):
