@@ -28,6 +28,8 @@ def comparison(run: Run) -> None:
     terminal.table(title, head, [_line(s, fidelity, attacked) for s in lines])
     if attacked:
         terminal.say("> floors: models whose class surely comes back more than in a retrained and in a random network, by both judges")
+    if record["slowest"]:
+        _slowest(record["slowest"])
     if record["matched"]:
         for name, found in record["matched"]["entries"].items():
             within = "" if found["within"] else ", which still costs more than allowed"
@@ -43,6 +45,17 @@ def comparison(run: Run) -> None:
         mine = [v for k, v in spent.items() if k.rsplit("/", 2)[0] == s["entry"] and v]
         if mine:
             terminal.say(f"- {s['entry']}: {cost(mine)}")
+
+
+def _slowest(found: dict[str, Any]) -> None:
+    """Who is relearned slowest, and how surely later than each of the others."""
+    left = f" (not {', '.join(found['left_out'])})" if found["left_out"] else ""
+    allowed = f"{100 * found['allowed']:g} points of the rest{left}"
+    terminal.say(f"slowest to be relearned, of those that do not surely lose more than {allowed}: {found['entry']}")
+    terminal.say(f"its steps to half, and the log-rank p for {len(found['against'])} comparisons (Holm):")
+    for name, other in found["against"].items():
+        p = "not measured" if other["holm"] is None else f"{other['holm']:.2g}"
+        terminal.say(f"- {_bound(other['ain'])} times those of {name}, p {p}")
 
 
 def cost(spent: list[dict[str, Any]]) -> str:

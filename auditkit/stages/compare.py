@@ -17,13 +17,14 @@ from auditkit.stages.entries import Entry, entry, fit
 from auditkit.stages.evaluate import EVALUATION, evaluate
 from auditkit.stages.matching import SEED, matched
 from auditkit.stages.reporting import over, points, reporters
+from auditkit.stages.slowest import slowest
 from auditkit.stages.standings import standings
 from auditkit.stages.train import find_original, make_params, retrain, unlearn
 from auditkit_attacks import ATTACKS, module_of
 from auditkit_evaluators.excess import Points
 
 COMPARISON, TRADE, CURVES = "comparison.json", "tradeoff.png", "curves.png"
-VERSION = 3
+VERSION = 4
 RELEARN = {"lrs": (5e-4,), "steps": 100, "images": 50, "n": 100}
 LOST = "change of the retained classes, points, by the judge that sees most"
 FLOORS = ("retrained", "random")
@@ -97,7 +98,7 @@ def compare(
         table = standings(rows)
         record = {"data": dataset.name, "classes": list(classes), "seeds": list(ids), "attack": attack, "judges": chosen}
         record |= {"matched": choice, "preset": preset, "protocol": protocol}
-        run.write_json(COMPARISON, {**record, "standings": table, "rows": rows})
+        run.write_json(COMPARISON, {**record, "standings": table, "slowest": slowest(rows, table, fidelity), "rows": rows})
         run.write(TRADE, pictures.tradeoff(_points(table), f"{dataset.name}: what is forgotten, what is lost", LOST))
         lines = {
             FLOOR_LINES[s["entry"]] if s["floor"] else s["entry"]: [(p["step"], Measure.model_validate(p["rate"])) for p in s["curve"]]

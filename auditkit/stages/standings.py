@@ -22,17 +22,18 @@ def standings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One record for each entry, in the order of the rows, then one for each floor with its curve alone."""
     entries = list(dict.fromkeys(row["entry"] for row in rows if not row["floor"]))
     floors = list(dict.fromkeys(row["entry"] for row in rows if row["floor"]))
-    beside = {f: _curves([r for r in rows if r["floor"] and r["entry"] == f]) for f in floors}
+    beside = {f: curves_of([r for r in rows if r["floor"] and r["entry"] == f]) for f in floors}
     made = [_entry(name, [r for r in rows if not r["floor"] and r["entry"] == name], beside) for name in entries]
     return made + [_floor(name, curves) for name, curves in beside.items()]
 
 
-def _curves(rows: list[dict[str, Any]]) -> dict[tuple[int, int], Any]:
+def curves_of(rows: list[dict[str, Any]]) -> dict[tuple[int, int], Any]:
+    """The recovery curves of rows by (class, seed)."""
     return {(r["class"], r["seed"]): r["curve"] for r in rows if r["curve"]}
 
 
 def _entry(name: str, mine: list[dict[str, Any]], beside: dict[str, dict[tuple[int, int], Any]]) -> dict[str, Any]:
-    judges, curves = list(mine[0]["judges"]), _curves(mine)
+    judges, curves = list(mine[0]["judges"]), curves_of(mine)
     ua = {j: _mean(f"{j}: UA", mine, _ua_of(j), safer="higher") for j in judges}
     lost = {j: _mean(f"{j}: change of retained classes", mine, _lost_of(j), safer="higher") for j in judges}
     least, worst = (min(judges, key=lambda j: (of[j].value is None, of[j].value or 0.0)) for of in (ua, lost))
@@ -52,7 +53,7 @@ def _entry(name: str, mine: list[dict[str, Any]], beside: dict[str, dict[tuple[i
         "fidelity": _fidelity(mine),
         "is_floor": own != {None},
         "above_floors": [sum(e["reach"] > 0 for e in counted), len(counted)] if counted and own == {None} else None,
-        "against": {f: _against(curves, beside[f]) for f in beside if curves and f not in own},
+        "against": {f: against(curves, beside[f]) for f in beside if curves and f not in own},
         "curve": _curve(curves),
     }
 
@@ -125,25 +126,30 @@ def _rate(step: int, counts: dict[tuple[int, int], tuple[int, int]]) -> dict[str
     return _mean(name, rows, lambda r: r["m"]).model_dump()
 
 
-def _against(mine: dict[tuple[int, int], Any], floor: dict[tuple[int, int], Any]) -> dict[str, Any]:
-    """Steps to half, as a ratio: the geometric mean of the classes' own (AIN), and the log-rank test of all cells."""
-
-    def reached(curves: dict[tuple[int, int], Any], k: int | None = None) -> list[recovery.Recovered]:
-        chosen = [line for (c, _), line in curves.items() if k is None or c == k]
-        return [recovery.steps_to([(step, hits / n) for step, hits, n in line], 1.0) for line in chosen]
+def against(mine: dict[tuple[int, int], Any], floor: dict[tuple[int, int], Any]) -> dict[str, Any]:
+    """Steps to half, as a ratio: the geometric mean of the classes' own (AIN); and the log-rank test, with the class as the unit and, for
+    fewer than three of them, every model."""
 
     a, b = reached(mine), reached(floor)
     late, soon = sum(r.censored for r in a), sum(r.censored for r in b)
     classes = sorted({k for k, _ in mine})
-    logs = {(k, 0): _log_steps(reached(mine, k)) - _log_steps(reached(floor, k)) for k in classes}
+    sides = [{k: reached(curves, k) for k in classes} for curves in (mine, floor)]
+    logs = {(k, 0): log_steps(sides[0][k]) - log_steps(sides[1][k]) for k in classes}
     return {
-        "logrank": recovery.compare(a, b).model_dump(),
+        "logrank": (recovery.compare_over(*sides) if len(classes) >= FEW else recovery.compare(a, b)).model_dump(),
         "ain": _ain(logs, late, soon).model_dump() if len(classes) >= FEW else recovery.ain(a, b).model_dump(),
         "censored": [late, soon, len(a), len(b)],
     }
 
 
-def _log_steps(found: list[recovery.Recovered]) -> float:
+def reached(curves: dict[tuple[int, int], Any], k: int | None = None) -> list[recovery.Recovered]:
+    """When half of the images showed the class again, for each model (of class k)."""
+    chosen = [line for (c, _), line in curves.items() if k is None or c == k]
+    return [recovery.steps_to([(step, hits / n) for step, hits, n in line], 1.0) for line in chosen]
+
+
+def log_steps(found: list[recovery.Recovered]) -> float:
+    """The mean of log (1 + step)."""
     return float(np.mean(np.log1p([r.step for r in found])))
 
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from auditkit_evaluators.recovery import Recovered, ain, area, compare, steps_to
+from auditkit_evaluators import recovery
+from auditkit_evaluators.recovery import Recovered, ain, area, compare, compare_over, steps_to
 
 CURVE = [(0, 0.0), (10, 0.2), (20, 0.6), (50, 0.9)]
 
@@ -38,6 +40,40 @@ def test_log_rank_is_quiet_under_the_null():
     points = np.array([1, 2, 5, 10, 20, 50, 100])
     found = [compare(seeds(*rng.choice(points, 5)), seeds(*rng.choice(points, 5))).value for _ in range(400)]
     assert np.mean(np.array(found) < 0.05) < 0.09  # asymptotic, with five seeds slightly liberal
+
+
+def test_one_classs_score_is_the_numerator_of_scipys_log_rank():
+    """With the variance of the hypergeometric distribution, summed by hand, it is scipy's statistic."""
+    first, second = [*seeds(5, 10, 10), *seeds(100, censored=True)], [*seeds(10, 20), *seeds(50, censored=True)]
+    both, variance = [*first, *second], 0.0
+    for step in (5, 10, 20):
+        n, n1 = (sum(r.step >= step for r in side) for side in (both, first))
+        d = sum(r.step == step and not r.censored for r in both)
+        variance += n1 / n * (1 - n1 / n) * d * (n - d) / (n - 1)
+    p = 2 * norm.sf(abs(recovery._score(first, second)) / variance**0.5)
+    assert compare(first, second).value == pytest.approx(p)
+
+
+def test_over_classes_a_shared_floor_is_no_evidence():
+    """Ten classes under the null, whose models share their class's speed: the class has to be the unit."""
+    rng, naive, clustered = np.random.default_rng(1), [], []
+    points = np.array([1, 2, 5, 10, 20, 50, 100])
+    for _ in range(200):
+        a, b = ({k: seeds(*[rng.choice(points)] * 5) for k in range(10)} for _ in range(2))
+        naive.append(compare([r for k in a for r in a[k]], [r for k in b for r in b[k]]).value < 0.05)
+        clustered.append(compare_over(a, b).value < 0.05)
+    assert np.mean(naive) > 0.2
+    assert np.mean(clustered) < 0.09
+
+
+def test_over_classes_slower_is_slower():
+    rng = np.random.default_rng(2)
+    soon = {k: seeds(*rng.choice([5, 10, 20], 5)) for k in range(10)}
+    late = {k: seeds(*rng.choice([20, 50, 100], 5)) for k in range(10)}
+    assert compare_over(late, soon).value < 1e-4
+    assert compare_over(late, soon).n == 10
+    assert "three" in compare_over({0: soon[0]}, {0: late[0]}).note
+    assert compare_over(soon, soon).value == 1.0
 
 
 def test_ain_is_a_ratio_with_its_bound_named():
