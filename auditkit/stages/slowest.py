@@ -18,12 +18,17 @@ def slowest(rows: list[dict[str, Any]], table: list[dict[str, Any]], allowed: fl
     kept = [name for name, high in lost.items() if high is not None and high >= -allowed]
     if len(kept) < 2:
         return None
-    steps = {name: np.mean([log_steps(reached(curves[name], k)) for k in {k for k, _ in curves[name]}]) for name in kept}
-    first = max(kept, key=lambda name: float(steps[name]))
+    first = max(kept, key=lambda name: _slow(curves[name]))
     others = {name: against(curves[first], curves[name]) for name in kept if name != first}
     adjusted = _holm({name: found["logrank"]["value"] for name, found in others.items()})
     beside = {name: {**found, "holm": adjusted.get(name)} for name, found in others.items()}
     return {"entry": first, "allowed": allowed, "against": beside, "left_out": sorted(set(lost) - set(kept))}
+
+
+def _slow(curves: dict[tuple[int, int], Any]) -> tuple[float, int]:
+    """The classes' mean log steps to half, and how many models never got there within the budget."""
+    steps = [log_steps(reached(curves, k)) for k in sorted({k for k, _ in curves})]
+    return float(np.mean(steps)), sum(r.censored for r in reached(curves))
 
 
 def _holm(p: dict[str, float | None]) -> dict[str, float]:
