@@ -66,6 +66,7 @@ def _names(listed: Any, path: Path) -> dict[int, str]:
     """Raises UserError for an id2label that is no table of names by label."""
     if listed is None:
         return {}
-    if not isinstance(listed, dict) or not all(k.isdecimal() and isinstance(v, str) and len(v) <= LONGEST for k, v in listed.items()):
+    names = listed.items() if isinstance(listed, dict) else [("", listed)]
+    if not all(k.isdecimal() and len(k) < 8 and isinstance(v, str) and len(v) <= LONGEST for k, v in names):
         raise UserError(f"{path} has an id2label that is no table of names by label")
-    return dict(sorted((int(k), v) for k, v in listed.items()))
+    return dict(sorted((int(k), v) for k, v in names))
