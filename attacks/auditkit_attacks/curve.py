@@ -78,7 +78,9 @@ class Variant:
 
 
 def on(x: Tensor, labels: Tensor, schedule: Schedule, *, seed: int) -> Callable[[Model], Rows]:
-    """Rows drawn from (x_0 float, labels) with the ordinary denoising loss."""
+    """Rows drawn from (x_0 float, labels) with the ordinary denoising loss. Raises ValueError for images that nobody encoded."""
+    if not x.is_floating_point():
+        raise ValueError(f"expected x_0 as target.encode(images) gives it, found {x.dtype}")
     b = schedule.batch
     retain, weight, dropout = torch.zeros(b, dtype=torch.bool), torch.full((b,), 1 / b), getattr(schedule, "class_dropout", 0.0)
 
