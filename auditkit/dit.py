@@ -1,4 +1,4 @@
-"""A diffusers `DiTTransformer2DModel` that is called and trained like our other denoisers.
+"""A diffusers `DiTTransformer2DModel`, on pixels or latents, that is called and trained like our other denoisers.
 
 It answers with eps alone, the first channels, where it also learned a variance. It drops no labels by itself: diffusers does so in training
 from torch's global generator, and our batches drop theirs by keyed draws.

@@ -1,4 +1,4 @@
-"""A pixel DiT as a denoiser; the reference is diffusers' own class."""
+"""A DiT on pixels as a denoiser; the reference is diffusers' own class."""
 
 import json
 

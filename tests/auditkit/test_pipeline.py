@@ -20,7 +20,7 @@ def refusal(folder):
     return str(error.value)
 
 
-def test_folders_as_they_were_published_first(make_pipeline, change_json):
+def test_folders_as_they_were_published_first(make_pipeline, change_json, caplog):
     """Transformer2DModel with settings that the class lost, attention by its older names, a VAE config without a scale."""
     folder = make_pipeline()
     now = models.load(folder)
@@ -32,7 +32,9 @@ def test_folders_as_they_were_published_first(make_pipeline, change_json):
         tensors = {name.replace(f"attentions.0.{new}.", f"attentions.0.{was}."): t for name, t in tensors.items()}
     assert sum("proj_attn" in name for name in tensors) == 4
     save_file({name: t.half() if "decoder" in name else t for name, t in tensors.items()}, path)
+    caplog.clear()
     then = models.load(folder)
+    assert caplog.records == []
     assert {t.dtype for t in then.codec.vae.state_dict().values()} == {torch.float32}
     x, t, labels = torch.randn(2, 4, 8, 8), torch.tensor([1, 900]), torch.tensor([0, 3])
     with torch.no_grad():
