@@ -128,7 +128,10 @@ def test_what_is_saved_loads_again_and_generates_the_same(make_pipeline, tmp_pat
     labels = torch.tensor([0, 1, 2, 3])
     first, second = (sampling.sample(m, labels, sampling.Sampler(steps=3), seed=0) for m in (gated, again))
     assert torch.equal(first, second)
-    assert DiTPipeline.from_pretrained(tmp_path / "a", use_safetensors=True).labels["goldfish"] == 1
+    theirs = DiTPipeline.from_pretrained(tmp_path / "a", use_safetensors=True)
+    assert theirs.labels["goldfish"] == 1
+    theirs.save_pretrained(tmp_path / "c")
+    assert torch.equal(sampling.sample(models.load(tmp_path / "c"), labels[:1], sampling.Sampler(steps=3), seed=0), first[:1])
 
 
 def test_the_vae_is_part_of_the_digest_and_of_the_random_floors(make_pipeline):
