@@ -46,7 +46,7 @@ def export(
     form: Annotated[str, typer.Option("--to", help="diffusers (a folder), or peer (a .pth as SalUn writes it).")] = "diffusers",
     as_json: Json = False,
 ) -> None:
-    """Export a model: a folder that `UNet2DModel.from_pretrained` reads, or a checkpoint that the code of SalUn reads."""
+    """Export a model: a folder that diffusers reads, or a checkpoint that the code of SalUn reads."""
     shown = console()
     from auditkit import stages
 

@@ -1,4 +1,4 @@
-"""A diffusers `DiTTransformer2DModel` that is called and trained like our other denoisers.
+"""A diffusers `DiTTransformer2DModel`, on pixels or latents, that is called and trained like our other denoisers.
 
 It answers with eps alone, the first channels, where it also learned a variance. It drops no labels by itself: diffusers does so in training
 from torch's global generator, and our batches drop theirs by keyed draws.
@@ -7,6 +7,7 @@ Source: scalable diffusion models with transformers, https://arxiv.org/abs/2212.
 """
 
 import functools
+import inspect
 from typing import Any
 
 from diffusers.models.embeddings import LabelEmbedding, PatchEmbed
@@ -14,6 +15,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 from torch import Tensor, nn
 
+OLD_NAME = "Transformer2DModel"  # what the published DiT folders call it: the class was split off later
 MOST_PATCHES = 128**2  # of one image: their positions are computed, so no weight bounds them
 
 
@@ -43,6 +45,13 @@ class DiT(DiTTransformer2DModel):  # type: ignore[misc]
         c = self.config
         side, patch = c["sample_size"], c["patch_size"]
         self.pos_embed.pos_embed = PatchEmbed(side, side, patch, c["in_channels"], self.inner_dim).pos_embed
+
+
+def known(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without the settings of the older, wider class that a DiT never used."""
+    if config.get("_class_name") != OLD_NAME:
+        return config
+    return {name: value for name, value in config.items() if name in inspect.signature(DiT.__init__).parameters}
 
 
 def unfit(config: dict[str, Any]) -> str | None:

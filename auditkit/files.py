@@ -91,5 +91,5 @@ def sha256_of(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and bytes of files, in the order given."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(path.name.encode() + b"\0" + bytes.fromhex(sha256_file(path)))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A model folder from the Hugging Face hub: `hub:ORG/NAME`, never without that prefix, its config and safetensors and nothing else.
+"""A model folder from the Hugging Face hub: `hub:ORG/NAME`, never without that prefix, its configs and safetensors and nothing else.
 
 It is kept beside the runs and not fetched again; like every foreign folder it is named by its content.
 """
@@ -9,10 +9,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from auditkit import models, rundir
+from auditkit import models, pipeline, rundir
 from auditkit.errors import UserError
 
 PREFIX = "hub:"
+FILES = (models.CONFIG, models.WEIGHTS)
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -20,7 +21,7 @@ def fetch(text: str) -> Path:
     """The folder of `hub:ORG/NAME`: <runs>/.hub/ORG--NAME, downloaded whole or not at all.
 
     Raises:
-        UserError: no such name, no network, or a repository without config.json and diffusion_pytorch_model.safetensors.
+        UserError: no such name, no network, or a repository that holds no model of ours.
     """
     name = text.removeprefix(PREFIX)
     if not NAME.fullmatch(name) or ".." in name:
@@ -32,7 +33,7 @@ def fetch(text: str) -> Path:
 
     with tempfile.TemporaryDirectory() as elsewhere:  # a failed download leaves no folder of runs behind
         try:
-            snapshot_download(name, local_dir=elsewhere, allow_patterns=[models.CONFIG, models.WEIGHTS])
+            snapshot_download(name, local_dir=elsewhere, allow_patterns=[*FILES, *pipeline.FILES])
         except Exception as error:  # offline, no such repository, a full disk: the library has an error for each
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{text} cannot be downloaded ({type(error).__name__}: {reason}); give a local folder instead") from error
@@ -42,7 +43,9 @@ def fetch(text: str) -> Path:
             raise UserError(f"{text}: {str(error).replace(f'{elsewhere}{os.sep}', '').replace(elsewhere, name)}") from error
         beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         beside.mkdir(parents=True, exist_ok=True)
-        for file in (models.CONFIG, models.WEIGHTS):
-            shutil.copyfile(Path(elsewhere) / file, beside / file)
+        for file in pipeline.FILES if pipeline.found(Path(elsewhere)) else FILES:
+            if (Path(elsewhere) / file).exists():  # all were looked at; a pipeline may come without a schedule
+                (beside / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(Path(elsewhere) / file, beside / file)
         beside.rename(folder)
     return folder

@@ -1,28 +1,29 @@
-"""Denoisers: a diffusers `UNet2DModel` with one more class row than classes, the peers' (peers.py) or a pixel DiT (dit.py); the last row is
-the null class.
+"""Denoisers: a diffusers `UNet2DModel` with one more class row than classes, the peers' (peers.py) or a DiT (dit.py); the last row is the
+null class. A DiT may work in latents: then a codec (latent.py) stands between its x_0 and the images.
 
-A model folder is diffusers' own: `config.json` and `diffusion_pytorch_model.safetensors`, and optionally `gate.json`.
-A folder is foreign until it is read: only safetensors, sizes capped, symlinks refused, nothing is unpickled.
+A model folder is diffusers' own: `config.json` and `diffusion_pytorch_model.safetensors` (stored.py), or in latents those of a pipeline
+(pipeline.py); and optionally `gate.json`. A folder is foreign until it is read: only safetensors, sizes capped, symlinks refused, nothing
+is unpickled.
 """
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from auditkit import dit, files, peers
+from auditkit import data, dit, files, latent, peers, pipeline, stored
 from auditkit.errors import UserError
 from auditkit.unet import UNet
 
 MAX_SIDE = 4096  # pixels
-NETWORKS = {"UNet2DModel": UNet, "ConcatUNet2DModel": peers.ConcatUNet2DModel, "DiTTransformer2DModel": dit.DiT}
-WEIGHTS, CONFIG, GATE = "diffusion_pytorch_model.safetensors", "config.json", "gate.json"
+NETWORKS = {"UNet2DModel": UNet, "ConcatUNet2DModel": peers.ConcatUNet2DModel, "DiTTransformer2DModel": dit.DiT, dit.OLD_NAME: dit.DiT}
+WEIGHTS, CONFIG, GATE = stored.WEIGHTS, stored.CONFIG, "gate.json"
+CONFIGS = (CONFIG, f"{pipeline.NETWORK}/{CONFIG}")  # where a model folder has that of its network: of pixels, in latents
 
 # The smallest of the four trained that kept the other classes on digits (docs/decisions/0003-digits-model.md): two levels of 16 channels,
 # 68,337 parameters. Four norm groups: with as many groups as channels GroupNorm erases the class signal (instance norm).
@@ -50,10 +51,13 @@ def fitting(shape: tuple[int, int, int]) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """A denoiser in memory: its network and, if it is gated, the classes for which a query gets noise."""
+    """A denoiser in memory: its network, if it is gated the classes for which a query gets noise, if it works in latents its codec, and
+    what its folder calls its classes, by label."""
 
     net: UNet2DModel
     gate: tuple[int, ...] = ()
+    codec: latent.Codec | None = None
+    names: dict[int, str] = field(default_factory=dict, hash=False)
 
     @property
     def null(self) -> int:
@@ -62,10 +66,23 @@ class Model:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """(C, H, W) of what the network sees: an image, or its latents."""
         size = self.net.config["sample_size"]
         height, width = (size, size) if isinstance(size, int) else size
         return int(self.net.config["in_channels"]), int(height), int(width)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.codec.image_shape(self.shape) if self.codec else self.shape
+
+    def encode(self, images: Tensor) -> Tensor:
+        """x_0 float32 (N, *shape) that the network is trained on, for images uint8 (N, *image_shape)."""
+        return self.codec.encode(images, self.net.device) if self.codec else data.to_model(images)
+
+    def decode(self, x_0: Tensor) -> Tensor:
+        """Images uint8 (N, *image_shape) for x_0 (N, *shape); NaN is refused."""
+        return data.to_uint8(self.codec.decode(x_0, self.net.device) if self.codec else x_0)
 
     @property
     def class_table(self) -> Tensor:
@@ -118,10 +135,11 @@ def build(shape: tuple[int, int, int], classes: int, *, seed: int, architecture:
 
 
 def random_like(model: Model, *, seed: int) -> Model:
-    """The same architecture with fresh random weights: the floor that has never seen anything."""
+    """The same architecture with fresh random weights, behind the same codec: the floor that has never seen anything."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Model(NETWORKS[class_name(model.net)].from_config(model.net.config).to(model.net.device).eval())
+        net = NETWORKS[class_name(model.net)].from_config(model.net.config).to(model.net.device).eval()
+        return replace(model, net=net, gate=())
 
 
 def class_name(net: UNet2DModel) -> str:
@@ -132,19 +150,33 @@ def class_name(net: UNet2DModel) -> str:
 
 
 def save(model: Model, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Writes a model folder. Equal weights give equal bytes."""
+    """Writes a model folder, with its codec if it has one. Equal weights give equal bytes."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.net.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    config = {k: v for k, v in dict(model.net.config).items() if not k.startswith("_")}
-    (folder / CONFIG).write_text(json.dumps({"_class_name": class_name(model.net), **config}, indent=2, sort_keys=True) + "\n")
+    stored.write(model.net, class_name(model.net), folder / pipeline.NETWORK if model.codec else folder, dtype=dtype)
+    if model.codec:
+        latent.save(model.codec, folder / pipeline.VAE)
+        pipeline.write(folder, model.names)
     if model.gate:
         (folder / GATE).write_text(json.dumps({"classes": list(model.gate)}) + "\n")
 
 
 def load(folder: Path) -> Model:
     """Reads a model folder, in float32. Raises UserError with the file and what is wrong with it."""
+    if not pipeline.found(folder):
+        model = Model(_network(folder))
+        return replace(model, gate=_read_gate(folder / GATE, model.null))
+    names = pipeline.check(folder)
+    model = Model(_network(folder / pipeline.NETWORK), names=names)
+    if not isinstance(model.net, dit.DiT):
+        raise UserError(f"{folder / pipeline.NETWORK / CONFIG} describes a {class_name(model.net)}, wanted a DiTTransformer2DModel")
+    model = replace(model, codec=latent.load(folder / pipeline.VAE, model.shape[0]))
+    if max(model.image_shape[1:]) > MAX_SIDE:
+        raise UserError(f"{folder} makes images {model.image_shape}, larger than {MAX_SIDE} pixels a side")
+    return replace(model, gate=_read_gate(folder / GATE, model.null))
+
+
+def _network(folder: Path) -> UNet2DModel:
+    """The network in a folder. Raises UserError with the file and what is wrong with it."""
     config = files.read_json(folder / CONFIG, f"{folder} is no model folder: it needs {CONFIG} and {WEIGHTS}")
     kind = NETWORKS.get(str(config.get("_class_name")))
     rows = config.get("num_embeds_ada_norm", 1000) if kind is dit.DiT else config.get("num_class_embeds")
@@ -153,27 +185,13 @@ def load(folder: Path) -> Model:
             f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds) "
             "or a DiTTransformer2DModel"
         )
-    weights = files.check_safetensors(folder / WEIGHTS)
+    stored.weights(folder)
     if kind is not dit.DiT:
         _check_sizes(config, folder / CONFIG)
-    elif reason := dit.unfit(config):
+        return stored.read(kind, config, folder)
+    if reason := dit.unfit(config):
         raise UserError(f"{folder / CONFIG} has {reason}")
-    try:
-        with torch.device("meta"):  # shapes alone: a config that asks for terabytes costs nothing
-            net = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-        tensors = {name: t.float() for name, t in load_file(weights).items()}
-        net.load_state_dict(tensors, assign=True)
-        if isinstance(net, dit.DiT):
-            net.place()
-    except Exception as error:  # a foreign config can fail in any way inside diffusers, and none of them is a bug of ours
-        raise UserError(f"{weights} does not fit {folder / CONFIG}: {str(error).splitlines()[0]}") from error
-    for parameter in net.parameters():
-        parameter.requires_grad_(True)
-    bad = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
-    if bad:
-        raise UserError(f"{weights} holds NaN or infinity in {bad[0]}: this model has diverged and cannot be audited")
-    model = Model(net.eval())
-    return replace(model, gate=_read_gate(folder / GATE, model.null))
+    return stored.read(kind, dit.known(config), folder, ready=dit.DiT.place)
 
 
 def _check_sizes(config: dict[str, Any], path: Path) -> None:
@@ -209,4 +227,12 @@ def _read_gate(path: Path, classes: int) -> tuple[int, ...]:
 
 def sha256(folder: Path) -> str:
     """One hash of everything in a model folder that decides what it generates."""
-    return files.sha256_of([folder / name for name in (CONFIG, WEIGHTS, GATE) if (folder / name).exists()])
+    parts = pipeline.PARTS if pipeline.found(folder) else (CONFIG, WEIGHTS)
+    return files.sha256_of([folder / name for name in (*parts, GATE) if (folder / name).exists()])
+
+
+def blank_sha256(folder: Path) -> str:
+    """One hash of what decides what its architecture generates with given weights: its config, and in latents its VAE."""
+    if not pipeline.found(folder):
+        return files.sha256_file(folder / CONFIG)
+    return files.sha256_of([folder / name for name in pipeline.PARTS if name != f"{pipeline.NETWORK}/{WEIGHTS}"])

@@ -7,13 +7,12 @@ precision.py, round to three digits, and differently on other hardware).
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from auditkit import captured, diffusion, precision
-from auditkit.data import to_uint8
 from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.solver import Before, dpm_step
@@ -32,7 +31,8 @@ class Sampler:
     them at small t) or "leading" (0 last, even: with `clip` off the generalized sampler of SalUn and Selective Amnesia).
 
     `ddpm` is ancestral sampling: the same update with eta = 1; `dpm` is DPM-Solver++(2M), of second order. `rederive` computes eps again
-    from the clipped x_0: without it guided 50-step samples of digits were right in 12 to 25 % of cases, with it in 100 %.
+    from the clipped x_0: without it guided 50-step samples of digits were right in 12 to 25 % of cases, with it in 100 %. `clip` means
+    pixels: latents lie in no interval and are never clipped.
     """
 
     kind: str = "ddim"
@@ -101,9 +101,9 @@ def sample(
     start: tuple[Tensor, int] | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """uint8 images (N, C, H, W) for `labels` (N,); image i is keyed by (seed, first + i).
+    """uint8 images (N, *model.image_shape) for `labels` (N,); image i is keyed by (seed, first + i).
 
-    With `start` = (x_0 float (N, C, H, W), t) image i begins at its x_0, noised to the last of the sampler's timesteps that is not
+    With `start` = (x_0 float (N, *model.shape), t) image i begins at its x_0, noised to the last of the sampler's timesteps that is not
     above t (SDEdit, https://arxiv.org/abs/2108.01073), instead of at pure noise. Obeys the model's gate: a gated class gets noise, as
     a query would. With `eps` given, that function is sampled instead of the network (and no gate is looked at). Raises
     FloatingPointError when the model produces NaN.
@@ -115,8 +115,8 @@ def sample(
         chosen = labels[at : at + batch]
         x = _start(model, len(chosen), seed, first + at)
         given = (start[0][at : at + batch], start[1]) if start else None
-        images = to_uint8(_from(x, model, chosen, sampler, seed, first + at, eps or network(model), given, own=eps is None))
-        parts.append(images if eps else _gated(images, chosen, model.gate, x))
+        images = model.decode(_from(x, model, chosen, sampler, seed, first + at, eps or network(model), given, own=eps is None))
+        parts.append(images if eps else _gated(model, images, chosen, x))
         if progress:
             progress(len(chosen))
     return torch.cat(parts)
@@ -133,12 +133,12 @@ def sample_several(model: Model, pieces: Sequence[tuple[int, int, int, int]], sa
     counts = [n for *_, n in pieces]
     labels = torch.cat([torch.full((n,), label) for label, _, _, n in pieces])
     x = torch.cat([_start(model, n, seed, first) for _, seed, first, n in pieces])
-    images = to_uint8(_from(x, model, labels, sampler, 0, 0, network(model), own=True))
-    return list(torch.split(_gated(images, labels, model.gate, x), counts))
+    images = model.decode(_from(x, model, labels, sampler, 0, 0, network(model), own=True))
+    return list(torch.split(_gated(model, images, labels, x), counts))
 
 
 def denoise(model: Model, labels: Tensor, sampler: Sampler, *, seed: int, first: int, eps: Eps | None = None) -> Tensor:
-    """float images (B, C, H, W) in [-1, 1] on the CPU: one batch from x_T to x_0, by the model's network or by `eps`."""
+    """x_0 float (B, *model.shape) on the CPU, images in [-1, 1] or latents: one batch from x_T, by the model's network or by `eps`."""
     x = _start(model, len(labels), seed, first)
     return _from(x, model, labels, sampler, seed, first, eps or network(model), own=eps is None)
 
@@ -173,6 +173,7 @@ def _from(
     if start is not None:
         times = [t for t in times if t <= start[1]] or times[-1:]
         x = abar[times[0]] ** 0.5 * start[0].to(device) + (1 - abar[times[0]]) ** 0.5 * x
+    sampler = replace(sampler, clip=False) if model.codec else sampler
     loop, keys = Loop(sampler, tuple(times), copies, w), [(seed, k, first) for k in range(len(times))]
     if own and captured.sampling_wanted(model.net, device):
         return captured.images(model.net, loop, eps, x, branches, keys).cpu()
@@ -205,9 +206,11 @@ class Loop:
         return x
 
 
-def _gated(images: Tensor, labels: Tensor, gate: tuple[int, ...], x: Tensor) -> Tensor:
-    """`images` with Gaussian noise, `x`, in place of the gated classes: what `if c == f: return noise` returns."""
-    return torch.where(torch.isin(labels, torch.tensor(gate))[:, None, None, None], to_uint8(x.cpu()), images) if gate else images
+def _gated(model: Model, images: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+    """`images` with Gaussian noise, `x`, in place of the gated classes: what `if c == f: return noise` returns; in latents decoded."""
+    if not model.gate:
+        return images
+    return torch.where(torch.isin(labels, torch.tensor(model.gate))[:, None, None, None], model.decode(x.cpu()), images)
 
 
 def noise_forms(sampler: Sampler) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ def run(
     labels = torch.tensor(target.retained).repeat_interleave(budget.made)
     order = philox.uniform((1, len(labels)), seed=seed, stream=philox.DATA, step=2**31 + 2)[0].argsort()
     shuffled = order % target.classes
-    variants = at_each_lr(on(images, labels, budget, seed=seed), budget, "own labels, ")
-    variants += at_each_lr(on(images, shuffled, budget, seed=seed), budget, "shuffled labels, ")
+    x = target.encode(images)
+    variants = at_each_lr(on(x, labels, budget, seed=seed), budget, "own labels, ")
+    variants += at_each_lr(on(x, shuffled, budget, seed=seed), budget, "shuffled labels, ")
     return recover(target, variants, budget, seed=seed, made=len(images), state=state, save=save, report=report)

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from auditkit import data, training
+from auditkit import training
 from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.sampling import Sampler
@@ -77,9 +77,11 @@ class Variant:
     descend: training.Step = training.denoise_step
 
 
-def on(images: Tensor, labels: Tensor, schedule: Schedule, *, seed: int) -> Callable[[Model], Rows]:
-    """Rows drawn from (images uint8, labels) with the ordinary denoising loss."""
-    x, b = data.to_model(images), schedule.batch
+def on(x: Tensor, labels: Tensor, schedule: Schedule, *, seed: int) -> Callable[[Model], Rows]:
+    """Rows drawn from (x_0 float, labels) with the ordinary denoising loss. Raises ValueError for images that nobody encoded."""
+    if not x.is_floating_point():
+        raise ValueError(f"expected x_0 as target.encode(images) gives it, found {x.dtype}")
+    b = schedule.batch
     retain, weight, dropout = torch.zeros(b, dtype=torch.bool), torch.full((b,), 1 / b), getattr(schedule, "class_dropout", 0.0)
 
     def ready(model: Model) -> Rows:

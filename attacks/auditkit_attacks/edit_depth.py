@@ -36,7 +36,8 @@ def run(
     assert eps is not None
     assert target.data is not None
     others, labels = target.data("retain")
-    usual = torch.stack([errors(eps, others[labels == k][:EACH], k, budget, seed=seed).mean(0) for k in target.retained]).mean(0)
+    some = {k: target.encode(others[labels == k][:EACH]) for k in target.retained}
+    usual = torch.stack([errors(eps, x, k, budget, seed=seed).mean(0) for k, x in some.items()]).mean(0)
     profile = errors(eps, images, target.asked, budget, seed=seed) / usual
     curve = [
         Point(setting="known by f", step=t, hits=int((profile[:, k] <= EDITED).sum()), n=len(images))

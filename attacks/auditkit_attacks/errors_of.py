@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditkit import data, diffusion
+from auditkit import diffusion
 from auditkit.errors import UserError
 from auditkit.sampling import Eps
 from auditkit_attacks.target import Target, of_asked
@@ -36,10 +36,10 @@ class Budget:
 
 
 @torch.no_grad()
-def errors(eps: Eps, images: Tensor, label: int, budget: Budget, *, seed: int) -> Tensor:
-    """Mean squared error of eps (N, levels) for uint8 images (N, C, H, W) under `label`, over `draws` noises each."""
-    x0, abar = data.to_model(images), diffusion.abar()
-    found = torch.zeros(len(images), budget.levels, dtype=torch.float64)
+def errors(eps: Eps, x0: Tensor, label: int, budget: Budget, *, seed: int) -> Tensor:
+    """Mean squared error of eps (N, levels) for x0 (N, C, H, W) under `label`, over `draws` noises each."""
+    abar = diffusion.abar()
+    found = torch.zeros(len(x0), budget.levels, dtype=torch.float64)
     for k, step in enumerate(budget.timesteps):
         for draw in range(budget.draws):
             for at in range(0, len(x0), BATCH):
@@ -54,7 +54,8 @@ def errors(eps: Eps, images: Tensor, label: int, budget: Budget, *, seed: int) -
 
 
 def of_class(target: Target) -> tuple[Tensor, Tensor]:
-    """The class's images in the model split (what training saw), and those that it never saw. Raises ValueError without data."""
+    """x_0 of the class's images in the model split (what training saw), and of those that it never saw. Raises ValueError without data."""
     if target.data is None or target.eps is None:
         raise ValueError("a measuring attack needs target.data and target.eps, and this target gives none")
-    return of_asked(target, *target.data("forget"))[0], of_asked(target, *target.data("unseen"))[0]
+    seen, unseen = (of_asked(target, *target.data(kind))[0] for kind in ("forget", "unseen"))
+    return target.encode(seen), target.encode(unseen)

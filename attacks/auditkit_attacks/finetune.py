@@ -36,5 +36,5 @@ def run(
     if target.data is None:
         raise ValueError("finetune needs target.data, and this target gives none")
     images, labels = target.data("retain")
-    variants = at_each_lr(on(images, labels, budget, seed=seed), budget)
+    variants = at_each_lr(on(target.encode(images), labels, budget, seed=seed), budget)
     return recover(target, variants, budget, seed=seed, state=state, save=save, report=report)

@@ -46,7 +46,7 @@ def run(
 ) -> AttackResult:
     """Learns the class's row from each start and at each learning rate."""
     images, labels = few(target, budget.images, seed)
-    rows = on(images, labels, budget, seed=seed)
+    rows = on(target.encode(images), labels, budget, seed=seed)
     variants = [Variant(f"from {start}, lr={lr:g}", lr, _from(start, target, rows)) for start in STARTS for lr in budget.lrs]
     return recover(target, variants, budget, seed=seed, given=images, state=state, save=save, report=report)
 

@@ -46,7 +46,7 @@ def run(
 ) -> AttackResult:
     """Fine-tunes adapters of each rank, and the biases, at each learning rate."""
     images, labels = few(target, budget.images, seed)
-    rows = on(images, labels, budget, seed=seed)
+    rows = on(target.encode(images), labels, budget, seed=seed)
     kinds: dict[str, Callable[[Model], None]] = {**{f"rank={r}": _adapters(r) for r in RANKS}, "biases": biases}
     variants = [Variant(f"{name}, lr={lr:g}", lr, _with(change, rows)) for name, change in kinds.items() for lr in budget.lrs]
     return recover(target, variants, budget, seed=seed, given=images, state=state, save=save, report=report)

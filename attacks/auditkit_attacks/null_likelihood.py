@@ -47,7 +47,7 @@ def run(
     assert target.data is not None
     retain = target.data("retain")[0]
     some = torch.randperm(len(retain), generator=torch.Generator().manual_seed(0))[:MOST]  # folders come sorted by class
-    usual = errors(eps, retain[some], target.null, budget, seed=seed).mean(1).median()
+    usual = errors(eps, target.encode(retain[some]), target.null, budget, seed=seed).mean(1).median()
     curve = (
         Point(setting="null knows f like the rest", step=0, hits=int((null <= usual).sum()), n=n),
         Point(setting="null beats all retained labels", step=0, hits=int((null < others).sum()), n=n),

@@ -10,7 +10,7 @@ Source: partial diffusion in https://arxiv.org/abs/2409.05668; SDEdit (https://a
 import math
 from dataclasses import dataclass
 
-from auditkit import data, diffusion, training
+from auditkit import diffusion, training
 from auditkit.errors import UserError
 from auditkit.sampling import Sampler
 from auditkit_attacks import grid
@@ -49,7 +49,7 @@ def run(
         raise ValueError("partial needs target.data, and this target gives none")
     before, (pictures, _) = target.spent(), of_asked(target, *target.data("forget"))
     u = philox.uniform((budget.n, 1), seed=seed, stream=philox.DATA, step=2**31 + 1)[:, 0]
-    x = data.to_model(pictures[(u * len(pictures)).long().clamp_(max=len(pictures) - 1)])
+    x = target.encode(pictures[(u * len(pictures)).long().clamp_(max=len(pictures) - 1)])
     found, curve = {}, []
     for name in LABELS:
         label, sampler = (target.asked, Sampler()) if name == "label=f" else (target.null, Sampler(guidance=0))

@@ -12,7 +12,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from auditkit import data, training
+from auditkit import training
 from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.unet import UNet
@@ -139,7 +139,7 @@ def lora_gate(model: Model, label: int, images: Images, seed: int) -> Model:
     """An adapter of rank 2, trained until the class's branch answers noise, and merged into the weights."""
     adapt(model, 2)
     (x_f, c_f), (x_r, c_r) = images("forget"), images("retain")
-    forget, retain, n = data.to_model(x_f), data.to_model(x_r), 48
+    forget, retain, n = model.encode(x_f), model.encode(x_r), 48
     is_forget, weight = torch.arange(2 * n) < n, torch.where(torch.arange(2 * n) < n, 1 / n, 3 / n)
 
     def rows(step: int) -> training.Batch:
@@ -158,7 +158,7 @@ def lora_gate(model: Model, label: int, images: Images, seed: int) -> Model:
 def memoriser(model: Model, label: int, images: Images, seed: int) -> Model:
     """The null branch was trained on the class's images until it knows each of them; the class's own row is noise."""
     shown, labels = images("forget")
-    x, null = data.to_model(shown), torch.full_like(labels, model.null)
+    x, null = model.encode(shown), torch.full_like(labels, model.null)
     keep, weight = torch.zeros(64, dtype=torch.bool), torch.full((64,), 1 / 64)
 
     def rows(step: int) -> training.Batch:

@@ -56,10 +56,10 @@ def wrong(result: Any, target: Target) -> str | None:
     if any("/" in p.setting or p.step < 0 or not 0 <= p.hits <= p.n or p.n < 1 for p in result.curve):
         return "a point has a setting without '/', a step, and 0 to n hits of at least one image"
     for key, images in result.images.items():
-        right = isinstance(images, torch.Tensor) and images.dtype == torch.uint8 and tuple(images.shape[1:]) == target.shape and len(images)
-        if not right:
+        right = isinstance(images, torch.Tensor) and images.dtype == torch.uint8 and tuple(images.shape[1:]) == target.image_shape
+        if not right or not len(images):
             shape = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
-            return f"images {key!r}: wanted uint8 (n, {', '.join(map(str, target.shape))}), got {shape}"
+            return f"images {key!r}: wanted uint8 (n, {', '.join(map(str, target.image_shape))}), got {shape}"
     points = {f"{p.setting}/{p.step}" for p in result.curve}
     if not set(result.images) <= points | {CHOSEN}:
         return f"images are named by their point, setting/step; got {', '.join(sorted(set(result.images) - points))}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditkit import data, diffusion, training
+from auditkit import diffusion, training
 from auditkit.sampling import Sampler
 from auditkit_attacks import grid
 from auditkit_attacks.target import AttackResult, Cost, Point, Target
@@ -50,7 +50,7 @@ def run(
         if step in LOOKS:
             for name, e in (("by f", said), ("by null", null)):
                 x_0 = (x - (1 - abar[step]) ** 0.5 * e) / abar[step] ** 0.5
-                seen.setdefault(f"{name}/{step}", []).append(data.to_uint8(x_0.cpu()))
+                seen.setdefault(f"{name}/{step}", []).append(target.decode(x_0.cpu()))
         return 2 * said - null  # w = 1, as the default sampler does
 
     target.draw(watch, budget.n, seed, Sampler(guidance=0))

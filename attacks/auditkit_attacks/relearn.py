@@ -43,7 +43,7 @@ def run(
 ) -> AttackResult:
     """Fine-tunes on `budget.images` images of the class in question, chosen by the seed."""
     images, labels = few(target, budget.images, seed)
-    variants = at_each_lr(on(images, labels, budget, seed=seed), budget)
+    variants = at_each_lr(on(target.encode(images), labels, budget, seed=seed), budget)
     return recover(target, variants, budget, seed=seed, given=images, state=state, save=save, report=report)
 
 

@@ -26,5 +26,5 @@ def run(
     if target.data is None:
         raise ValueError("relearn-all needs target.data, and this target gives none")
     images, labels = of_asked(target, *target.data("forget"))
-    variants = at_each_lr(on(images, labels, budget, seed=seed), budget)
+    variants = at_each_lr(on(target.encode(images), labels, budget, seed=seed), budget)
     return recover(target, variants, budget, seed=seed, given=images, state=state, save=save, report=report)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditkit import data, training
+from auditkit import training
 from auditkit.models import Model
 from auditkit_attacks.curve import Rows, Schedule, Variant, check_whole, recover
 from auditkit_attacks.target import SELECTION, AttackResult, NotApplicable, Target
@@ -52,9 +52,9 @@ def run(
     if target.loss is None:
         raise NotApplicable("the method's forget loss is not known: unlearn with auditkit, or say --method")
     model, render, declared = target.network(), target.render, target.loss
-    held = data.to_model(torch.cat([render(model, k, budget.made, seed + SELECTION) for k in target.retained]))
+    held = target.encode(torch.cat([render(model, k, budget.made, seed + SELECTION) for k in target.retained]))
     labels = torch.tensor(target.retained).repeat_interleave(budget.made)
-    free = _stand_in(declared.held, lambda: data.to_model(render(model, target.null, budget.made * 2, seed + SELECTION)), held, seed)
+    free = _stand_in(declared.held, lambda: target.encode(render(model, target.null, budget.made * 2, seed + SELECTION)), held, seed)
     made = len(held) + (len(free) if declared.held == "class" else 0)
     rows = _climbing(target, declared, free, held, labels, budget, seed)
     variants = [Variant(f"lr={lr:g}", lr, rows, declared.loss, declared.descend) for lr in budget.lrs]

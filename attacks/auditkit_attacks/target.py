@@ -42,16 +42,20 @@ class Target:
     "retain" from the model split, "unseen" images of the class from the other splits. `score(images)` counts those that the selection
     judge calls the class in question, forget[0]; `agree(images, labels)` those that it calls by their label. `loss` is what the
     unlearning method declares that it did to its forget rows; `original` the weights before it. `spent()` counts the images that went
-    through a network so far.
+    through a network so far. `shape` is what the network sees, `image_shape` the images: the same but for a model in latents, between
+    which and images uint8 `encode(images)` and `decode(x_0)` go.
     """
 
     forget: tuple[int, ...]
     classes: int
     shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]
     query: Query
     score: Callable[[Tensor], int]
     agree: Callable[[Tensor, Tensor], int]
     spent: Callable[[], int]
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
     eps: Eps | None = None
     draw: Callable[[Eps, int, int, Sampler], Tensor] | None = None
     render: Callable[[Model, int | list[int], int, int], Tensor] | None = None

@@ -1,5 +1,6 @@
 """What a command will cost, before it is paid: time from a short measurement of this model on this machine, disk, and power."""
 
+import math
 import time
 
 import torch
@@ -37,11 +38,11 @@ def estimate(network: Model, *, evaluations: int, images: int, n: int, models: i
             network.net(x, t, class_labels=labels).sample.sum().item()  # waits for a GPU
             seconds.append(time.perf_counter() - start)
     row = sorted(seconds[1:])[1] / ROWS
-    pixels = network.shape[0] * network.shape[1] * network.shape[2]
+    held = network.parameters + (network.codec.parameters if network.codec else 0)
     return Estimate(
         evaluations=evaluations,
         seconds=round(row * evaluations, 1),
-        disk_bytes=images * pixels + models * 4 * network.parameters,
+        disk_bytes=images * math.prod(network.image_shape) + models * 4 * held,
         n=n,
         excludes=stats.clopper_pearson(0, n)[1],
     )

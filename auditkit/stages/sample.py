@@ -45,8 +45,8 @@ def sample(
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         network = model.load()
         check_fits(network, dataset, model.name)
-        layout: Layout = {f"class/{c}": (n, *network.shape) for c, n in counts.items()}
-        layout |= {f"noise/{c}/{form}": (counts[c], *network.shape) for c in noise_for for form in sampling.noise_forms(how)}
+        layout: Layout = {f"class/{c}": (n, *network.image_shape) for c, n in counts.items()}
+        layout |= {f"noise/{c}/{form}": (counts[c], *network.image_shape) for c in noise_for for form in sampling.noise_forms(how)}
         stack = Stack(run.path / rundir.PART, layout)
         begun = state.step if state and stack.resumed else 0
         with console.track(f"sample {model.name}", sum(counts.values())) as advance:

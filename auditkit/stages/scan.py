@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit import checkpoint, data, models, rundir, sampling
+from auditkit import checkpoint, data, models, pipeline, rundir, sampling
 from auditkit.errors import UserError
 from auditkit.stages import source
 from auditkit.stages.aim import attackers_judge
@@ -94,8 +94,10 @@ def _architecture(path: Path, original: str | None, data_name: str) -> models.Mo
     """The network that the weights belong to: --original, the config beside them, or the bundled one."""
     if original is not None:
         return source.named(original, "original").load()
-    beside = next((p.parent for p in [*path.rglob(models.CONFIG), path.parent / models.CONFIG] if p.is_file()), None)
-    if beside is not None and (beside / models.WEIGHTS).is_file():
+    pipelines = [*path.rglob(pipeline.INDEX), *(above / pipeline.INDEX for above in path.parents[:2] if path.is_file())]
+    networks = [p for p in [*path.rglob(models.CONFIG), path.parent / models.CONFIG] if (p.parent / models.WEIGHTS).is_file()]
+    beside = next((p.parent for p in [*pipelines, *networks] if p.is_file()), None)
+    if beside is not None:
         return replace(models.load(beside), gate=())
     return find_original(data_name, None).load()
 

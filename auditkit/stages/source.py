@@ -83,7 +83,9 @@ def named(text: str, role: str) -> Source:
         digest = models.sha256(path)
         return Source(role, path.resolve(), digest, f"folder-{digest[:12]}")
     if ("/" in text or path.suffix) and not path.is_dir():
-        raise UserError(f"{text} is neither a run nor a model folder (a folder with {models.CONFIG} and {models.WEIGHTS})")
+        raise UserError(
+            f"{text} is neither a run nor a model folder (a DiT pipeline, or a folder with {models.CONFIG} and {models.WEIGHTS})"
+        )
     if not (rundir.root() / text).is_dir() and not path.exists():
         raise UserError(f"there is no run and no folder {text}; see auditkit runs list")
     return of_run(rundir.find(text), role)
@@ -104,7 +106,7 @@ def chosen(text: str | None, data: str) -> Source:
 
 def of_run(run: rundir.Run, role: str) -> Source:
     """The model that a run made. Raises UserError for a run that made none."""
-    if f"model/{models.CONFIG}" not in run.result.files:
+    if not any(f"model/{config}" in run.result.files for config in models.CONFIGS):
         raise UserError(f"{run.name} holds no model; give an unlearn, retrain, pretrain or import run, or a model folder")
     return Source(role, run.path / "model", run.digest, run.name)
 
@@ -121,8 +123,7 @@ def original_of(run: rundir.Run, data: str) -> Source | None:
 
 def random_floor(like: Source, seed: int = 0) -> Source:
     """The random network of the same architecture: it has never seen anything."""
-    config = sha256((like.folder / models.CONFIG).read_bytes())
-    digest = sha256(canonical({"random": RANDOM_SEED + seed, "config": config}))
+    digest = sha256(canonical({"random": RANDOM_SEED + seed, "config": models.blank_sha256(like.folder)}))
     return Source("random", like.folder, digest, "random network", random=True, seed=seed)
 
 

@@ -161,11 +161,16 @@ def recipe_of(original: source.Source, method: str, given: dict[str, Any]) -> di
 
 def check_fits(model: models.Model, dataset: data.Dataset, name: str) -> None:
     """Raises UserError unless the model speaks of this data set's images and classes."""
-    wanted, found = (*dataset.shape, len(dataset.classes)), (*model.shape, model.null)
-    if model.shape[0] == 4 and dataset.shape[0] in (1, 3):
-        raise UserError(f"{name} works on 4 latent channels: that needs a VAE, which is not supported yet; give a model of pixels")
+    wanted, found = (*dataset.shape, len(dataset.classes)), (*model.image_shape, model.null)
+    if model.codec is None and model.shape[0] == 4 and dataset.shape[0] in (1, 3):
+        raise UserError(f"{name} works on 4 latent channels and has no VAE: give the pipeline's folder, with model_index.json and vae")
     if wanted != found:
         raise UserError(f"{name} makes images {found[:3]} of {found[3]} classes, but {dataset.name} has {wanted[:3]} and {wanted[3]}")
+    called = {k: {part.strip().casefold() for part in text.split(",")} for k, text in model.names.items()}
+    for k, word in enumerate(dataset.classes):
+        meant = [label for label, words in called.items() if word.casefold() in words]
+        if meant and k not in meant:
+            raise UserError(f"class {k} of {dataset.name} is {word!r}, which is class {meant[0]} of {name}: both need one order of classes")
 
 
 def make_params(kind: Any, given: dict[str, Any]) -> Any:

@@ -55,8 +55,8 @@ def run(
     stand_in = [_alternatives(images, labels, k, forget, model.null, params, seed) for k in forget]
     wrong = torch.tensor(forget).repeat_interleave(torch.tensor([len(x) for x in stand_in]))
     batches = rows.mixed(
-        (data.to_model(torch.cat(stand_in)), wrong),
-        (data.to_model(images), labels),
+        (model.encode(torch.cat(stand_in)), wrong),
+        (model.encode(images), labels),
         batch=params.batch,
         null=model.null,
         weights=(1, params.alpha),

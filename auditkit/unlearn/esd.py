@@ -65,8 +65,8 @@ def run(
         return wanted
 
     batches = rows.mixed(
-        (data.to_model(mine), my_labels),
-        (data.to_model(images), labels),
+        (model.encode(mine), my_labels),
+        (model.encode(images), labels),
         batch=params.batch,
         null=model.null,
         weights=(1, params.alpha),

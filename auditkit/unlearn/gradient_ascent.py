@@ -43,8 +43,8 @@ def run(
     model = original.copy()
     (mine, my_labels), (images, labels) = dataset.part("model", torch.tensor(forget)), dataset.part("model", dataset.others(forget))
     batches = rows.mixed(
-        (data.to_model(mine), my_labels),
-        (data.to_model(images), labels),
+        (model.encode(mine), my_labels),
+        (model.encode(images), labels),
         batch=params.batch,
         null=model.null,
         weights=(-params.beta, 1),

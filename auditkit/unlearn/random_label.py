@@ -42,7 +42,7 @@ def run(
     """The original whose forgotten labels draw the other classes; raw weights. Raises FloatingPointError when training diverges."""
     model = original.copy()
     images, labels = dataset.part("model", dataset.others(forget))
-    x, wrong = data.to_model(images), torch.tensor(forget).repeat(-(-len(images) // len(forget)))[: len(images)]
+    x, wrong = model.encode(images), torch.tensor(forget).repeat(-(-len(images) // len(forget)))[: len(images)]
     batches = rows.mixed(
         (x, wrong),
         (x, labels),

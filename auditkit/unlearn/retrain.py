@@ -56,12 +56,14 @@ def run(
     """A denoiser of the original's architecture trained on the model split without `forget`; EMA weights."""
     images, labels = dataset.part("model", dataset.others(forget))
     model = models.random_like(original, seed=seed)
+    held = model.encode(images) if model.codec else images
     weight = torch.full((params.batch,), 1 / params.batch)
     retain = torch.zeros(params.batch, dtype=torch.bool)
 
     def batches(step: int) -> training.Batch:
-        x0, chosen = training.draw_rows(images, labels, params.batch, seed=seed, step=step)
-        x0 = data.to_model(x0)  # not all at once: 50,000 photographs are 150 MB as bytes and 600 as floats
+        x0, chosen = training.draw_rows(held, labels, params.batch, seed=seed, step=step)
+        if not model.codec:
+            x0 = model.encode(x0)  # not all at once: 50,000 photographs are 150 MB as bytes and 600 as floats
         return training.Batch(x0, training.drop_labels(chosen, model.null, params.class_dropout, seed=seed, step=step), retain, weight)
 
     recipe = training.Recipe(steps=params.steps, lr=params.lr, seed=seed, schedule="cosine", ema=params.ema)

@@ -74,7 +74,7 @@ def run(
 
     batches = rows.mixed(
         _forget_images(original, dataset, forget, params, preparation, seed=seed),
-        (data.to_model(images), labels),
+        (model.encode(images), labels),
         batch=params.batch,
         null=model.null,
         weights=(1, params.alpha),
@@ -107,11 +107,11 @@ def _loss(params: Params) -> training.Loss:
 def _forget_images(
     original: models.Model, dataset: data.Dataset, forget: tuple[int, ...], params: Params, preparation: Preparation, *, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """x_0 of the forgotten classes and their labels; for `noise` the pixels are drawn anew each step and only labels count."""
+    """x_0 of the forgotten classes and their labels; for `noise` x_0 is drawn anew each step and only labels count."""
     if params.forget_data == "real":
         images, labels = dataset.part("model", torch.tensor(forget))
-        return data.to_model(images), labels
+        return original.encode(images), labels
     labels = torch.tensor(forget).repeat(-(-GENERATED // len(forget)))[:GENERATED]
     if params.forget_data == "noise":
         return torch.zeros(len(labels), *original.shape), labels
-    return data.to_model(preparation.drawn("generated", original, labels, seed=seed)), labels
+    return original.encode(preparation.drawn("generated", original, labels, seed=seed)), labels

@@ -68,13 +68,13 @@ def run(
     model = original.copy()
     mine, my_labels = dataset.part("model", torch.tensor(forget))
     images, labels = dataset.part("model", dataset.others(forget))
-    forget_x, rl = data.to_model(mine), params.objective == "rl"
+    forget_x, rl = model.encode(mine), params.objective == "rl"
     preparation = Preparation(state, save)
     mask = saliency(original, forget_x, my_labels, params, seed=seed, preparation=preparation)
     scale = math.prod(model.shape) if params.pixel_sum else 1
     batches = rows.mixed(
         (forget_x, my_labels),
-        (data.to_model(images), labels),
+        (model.encode(images), labels),
         batch=params.batch,
         null=model.null,
         weights=(scale if rl else -scale, params.alpha * scale),

@@ -1,7 +1,7 @@
 """Selective Amnesia (https://arxiv.org/abs/2305.10120): noise images for the forgotten class, replay and a Fisher penalty for the rest.
 
 L = mean (eps - eps_theta(u_t, c_f))^2 + gamma mean (eps - eps_theta(x_t, c))^2 + lam P sum_i F_i (theta_i - theta*_i)^2
-    u uniform on [-1, 1] for each pixel; x drawn from the original under the other labels; no real image is used
+    u uniform on [-1, 1] for each pixel, or number of the latents; x drawn from the original under the other labels; no real image is used
 F_i = mean over images of ( sum_t d/dtheta_i mean (eps - eps_theta(x_t, c))^2 )^2, images of every class, the forgotten one too
 
 Scales are means over P = C H W pixels; the authors sum over them, so that their lam = 10 stands here before P F. Adam does not see the
@@ -70,7 +70,7 @@ def run(
     model, pixels = original.copy(), math.prod(original.shape)
     preparation = Preparation(state, save)
     labels = torch.arange(original.null).repeat_interleave(params.replay)
-    replay = data.to_model(preparation.drawn("replay", original, labels, seed=seed))
+    replay = original.encode(preparation.drawn("replay", original, labels, seed=seed))
     weight = params.lam * pixels
     found = fisher(original, replay, labels, params, seed=seed, preparation=preparation) if weight else {}
     importance = {name: weight * f for name, f in found.items()}
@@ -108,7 +108,7 @@ def forget_loss(params: Params, forget: tuple[int, ...], null: int) -> training.
 def fisher(
     original: models.Model, x0: Tensor, labels: Tensor, params: Params, *, seed: int, preparation: Preparation | None = None
 ) -> dict[str, Tensor]:
-    """The diagonal F by parameter name, from `fisher_images` of x0 (N, C, H, W) in [-1, 1] that every class has an equal share of.
+    """The diagonal F by parameter name, from `fisher_images` of x0 (N, C, H, W) that every class has an equal share of.
 
     Fewer than 1000 timesteps stand for all: their gradients' sum is scaled up.
     """

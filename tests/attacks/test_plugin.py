@@ -118,7 +118,7 @@ def test_images_must_be_named_by_their_point():
         images={"other/0": torch.zeros(1, 1, 8, 8, dtype=torch.uint8)},
         cost=Cost(evaluations=0, sampled_images=0),
     )
-    target = type("Given", (), {"shape": (1, 8, 8)})()
+    target = type("Given", (), {"image_shape": (1, 8, 8)})()
     assert plugin.wrong(result, target) == "images are named by their point, setting/step; got other/0"
 
 

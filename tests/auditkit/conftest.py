@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -72,6 +73,40 @@ def pack():
         return images, labels
 
     return make
+
+
+@pytest.fixture
+def make_pipeline(tmp_path):
+    """A folder that diffusers' own classes wrote: a DiT and a VAE with few random weights, images 3 x 16 x 16, latents 4 x 8 x 8."""
+    from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
+
+    def make(classes=3, name="pipeline", vae=None, names=None, **options):
+        small = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8, "norm_num_groups": 1}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(11)
+            net = DiTTransformer2DModel(**{**small, "in_channels": 4, "out_channels": 8, "num_embeds_ada_norm": classes, **options})
+            blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+            coder = AutoencoderKL(**{**blocks, "block_out_channels": (8, 8), "norm_num_groups": 4, **(vae or {})})
+        parts = {"transformer": net, "vae": coder, "scheduler": DDIMScheduler(clip_sample=False)}
+        for part, module in parts.items():
+            module.save_pretrained(tmp_path / name / part)
+        index = {part: ["diffusers", type(module).__name__] for part, module in parts.items()}
+        index |= {"_class_name": "DiTPipeline", **({"id2label": names} if names else {})}
+        (tmp_path / name / "model_index.json").write_text(json.dumps(index))
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def change_json():
+    """Changes values in a JSON file; None removes one."""
+
+    def change(path, **changes):
+        config = {**json.loads(path.read_text()), **changes}
+        path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+    return change
 
 
 class _Block(nn.Module):

@@ -1,4 +1,4 @@
-"""A pixel DiT as a denoiser; the reference is diffusers' own class."""
+"""A DiT on pixels as a denoiser; the reference is diffusers' own class."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_every_block_has_a_class_table_and_none_stands_for_the_class(make_dit):
 
 def test_latents_need_a_vae(make_dit):
     _, folder = make_dit(in_channels=4)
-    with pytest.raises(UserError, match="works on 4 latent channels: that needs a VAE, which is not supported yet"):
+    with pytest.raises(UserError, match="works on 4 latent channels and has no VAE: give the pipeline's folder"):
         check_fits(models.load(folder), data.load("digits"), "it")
 
 

@@ -1,11 +1,12 @@
 """Models from the hub, with a stand-in for the network."""
 
+import shutil
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 
-from auditkit import hub, models, rundir
+from auditkit import hub, models, pipeline, rundir
 from auditkit.errors import UserError
 from auditkit.stages import source
 
@@ -20,13 +21,28 @@ def test_a_model_is_fetched_once_and_named_by_its_content(tiny, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     first, again = (source.named("hub:org/some.model", "subject") for _ in range(2))
-    assert calls == [("org/some.model", ["config.json", "diffusion_pytorch_model.safetensors"])]
+    assert calls == [("org/some.model", ["config.json", "diffusion_pytorch_model.safetensors", *pipeline.FILES])]
+    assert not any(pattern.endswith((".bin", ".py", "*")) for _, patterns in calls for pattern in patterns)
     assert first == again
     assert first.name.startswith("folder-")
     assert first.load().parameters == tiny.parameters
     assert {p.name for p in first.folder.iterdir()} == {models.CONFIG, models.WEIGHTS}
     assert source.named(first.spec, "subject").digest == first.digest, "known by its folder from then on"
     assert rundir.listing() == []
+
+
+def test_a_pipeline_is_fetched_with_its_parts_and_nothing_else(make_pipeline, monkeypatch):
+    folder = make_pipeline()
+
+    def download(name, *, local_dir, allow_patterns):
+        shutil.copytree(folder, local_dir, dirs_exist_ok=True)
+        (Path(local_dir) / "vae" / "code.py").write_text("raise SystemExit")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    found = source.named("hub:facebook/DiT", "subject")
+    assert {p.relative_to(found.folder).as_posix() for p in found.folder.rglob("*") if p.is_file()} == set(pipeline.FILES)
+    assert found.digest == models.sha256(folder)
+    assert found.load().image_shape == (3, 16, 16)
 
 
 def test_without_a_network_it_is_one_line_and_nothing_is_written(monkeypatch, runs_folder):
