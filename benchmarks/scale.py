@@ -28,7 +28,7 @@ STEPS = (2, 4, 8, 16)
 IMAGES = (250, 1000, 4000)
 REFERENCES = (1_000, 3_000, 10_000)
 CLASSES = (10, 100, 1000)
-CARDS = ("logistic", "knn", "svc")
+CARDS = ("logistic", "knn")
 NETWORKS = {"digits": (1, 8), "small": (3, 32), "cifar10": (3, 32), "stl10": (3, 64)}
 # DiT-XL/2 on 32 x 32 latents of 256 x 256 pixels: https://huggingface.co/facebook/DiT-XL-2-256, transformer/config.json
 DIT_XL = {"sample_size": 32, "in_channels": 4, "out_channels": 8, "num_layers": 28, "num_attention_heads": 16, "attention_head_dim": 72}
