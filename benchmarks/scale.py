@@ -130,21 +130,23 @@ def picture(rows: dict[str, Any], out: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), constrained_layout=True)
+    networks = {f"{size}, evaluation": line for size, line in rows["batch"].items()} | {"cifar10, training row": rows["step"]}
     panels = [
-        ("rows in a batch", {f"{k}, evaluation": v for k, v in rows["batch"].items()} | {"cifar10, training step": rows["step"]}),
-        ("images sampled", {"digits": rows["images"]}),
-        ("images and reference", {"neighbours": rows["reference"]}),
+        ("rows in a batch", "ms a row", 1e3, "log", networks),
+        ("images sampled", "ms an image", 1e3, "linear", {"digits, 25 guided steps": rows["images"]}),
+        ("features, and as many in the reference", "seconds", 1, "log", {"5 nearest of 512 numbers": rows["reference"]}),
     ]
-    for column, (xlabel, lines) in enumerate(panels):
+    for (upper, lower), (xlabel, ylabel, per, scale, lines) in zip(axes.T, panels, strict=True):
         for name, line in lines.items():
             x = [int(n) for n in line]
-            per = 1 if column == 2 else 1e3
-            axes[0, column].plot(x, [per * line[str(n)]["seconds"] for n in x], marker="o", label=name)
-            axes[1, column].plot(x, [line[str(n)]["added_bytes"] / 2**20 for n in x], marker="o", label=name)
-        axes[0, column].set(xscale="log", yscale="log", ylabel="seconds" if column == 2 else "ms an image")
-        axes[1, column].set(xscale="log", yscale="log" if column != 1 else "linear", xlabel=xlabel, ylabel="MiB added")
-        axes[0, column].legend(fontsize=8)
-    axes[1, 1].set_ylim(bottom=0)
+            upper.plot(x, [per * line[str(n)]["seconds"] for n in x], marker="o", label=name)
+            lower.plot(x, [line[str(n)]["added_bytes"] / 2**20 for n in x], marker="o", label=name)
+        upper.set(xscale=scale, yscale=scale, ylabel=ylabel)
+        lower.set(xscale=scale, yscale=scale, xlabel=xlabel, ylabel="MiB added")
+        upper.legend(fontsize=8)
+        if scale == "linear":
+            upper.set_ylim(0, 1.2 * upper.get_ylim()[1])
+            lower.set_ylim(0, 1.2 * lower.get_ylim()[1])
     figure.savefig(out, dpi=110)
 
 
