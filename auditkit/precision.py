@@ -29,6 +29,11 @@ def half(net: nn.Module) -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
+def name(net: nn.Module) -> str:
+    """What `half` chose, for the record of a run: the same request gives other bits on hardware that multiplies bfloat16."""
+    return "bfloat16" if half(net) else "float32"
+
+
 def cast(net: nn.Module) -> AbstractContextManager[Any]:
     """Inside it `net` is evaluated in the precision that `half` chose."""
     if not half(net):

@@ -62,7 +62,7 @@ def run(size: str, repeats: int) -> dict[str, Any]:
         "parameters": model.parameters,
         "images": n,
         "steps": steps,
-        "precision": "bfloat16" if precision.half(model.net) else "float32",
+        "precision": precision.name(model.net),
         "arms": rows,
         "times_ours": timing.ratios(rows, "auditkit"),
     }

@@ -45,7 +45,7 @@ def run(size: str, repeats: int) -> dict[str, Any]:
         "parameters": work.model.parameters,
         "rows": f"{work.rows} forget + {work.rows} retain",
         "iterations": steps,
-        "precision": "bfloat16" if precision.half(work.model.net) else "float32",
+        "precision": precision.name(work.model.net),
         "arms": rows,
         "times_ours": timing.ratios(rows, "auditkit"),
     }

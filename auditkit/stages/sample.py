@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from auditkit import data, files, pictures, rundir, sampling, training
+from auditkit import data, files, pictures, precision, rundir, sampling, training
 from auditkit.errors import UserError
 from auditkit.stack import Layout, Stack
 from auditkit.stages.cell import SILENT, Console, compute
@@ -59,7 +59,7 @@ def sample(
         shown = {dataset.classes[c]: torch.from_numpy(stack.first(f"class/{c}", SHOWN)) for c in counts}
         run.write(GRID, pictures.grid(_rows(shown)))
         stack.finish(run.path / IMAGES)  # last: until then a killed job finds its images again
-        return {"passes": how.passes, "model": model.name}
+        return {"passes": how.passes, "model": model.name, "precision": precision.name(network.net)}
 
     return compute(request, work, console)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from auditkit import data, models, rundir, training
+from auditkit import data, models, precision, rundir, training
 from auditkit.errors import UserError, choose
 from auditkit.results import requested
 from auditkit.stages import ledger, source
@@ -113,6 +113,7 @@ def _train(
         seen = int(torch.isin(dataset.part("model")[1], torch.tensor(request.classes)).sum()) if request.classes else 0
         rows = ledger.evaluations(module, params, forget_images=seen, classes=len(dataset.classes))
         about = {"steps": steps, "parameters": model.parameters, "ema": bool(getattr(params, "ema", 0.0))}
+        about |= {"precision": precision.name(model.net)}
         return about | {"spent": spent | {"evaluations": rows}}
 
     run = compute(request, work, console)

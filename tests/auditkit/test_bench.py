@@ -134,3 +134,13 @@ def test_a_large_network_runs_in_half_precision_and_learns_the_same(tiny, monkey
 
 def test_small_networks_keep_float32(base):
     assert not precision.half(base.net)
+
+
+def test_the_precision_is_named_and_the_weights_are_counted_once(tiny, monkeypatch):
+    net = tiny.copy().net
+    assert precision.name(net) == "float32"
+    monkeypatch.setattr(net, "parameters", None)
+    assert precision.name(net) == "float32"
+    large = tiny.copy().net
+    monkeypatch.setattr(precision, "LARGE", 1)
+    assert precision.half(large) == bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
