@@ -20,8 +20,8 @@ LONGEST = 2000  # characters of a class's name: ImageNet's are lists of synonyms
 
 
 def found(folder: Path) -> bool:
-    """Whether a folder is meant to be a pipeline's."""
-    return (folder / INDEX).exists() or (folder / INDEX).is_symlink()
+    """Whether a folder is meant to be a pipeline's: it has an index, and no network of its own beside it."""
+    return ((folder / INDEX).exists() or (folder / INDEX).is_symlink()) and not (folder / stored.CONFIG).exists()
 
 
 def check(folder: Path) -> dict[int, str]:
@@ -67,6 +67,8 @@ def _names(listed: Any, path: Path) -> dict[int, str]:
     if listed is None:
         return {}
     names = listed.items() if isinstance(listed, dict) else [("", listed)]
-    if not all(k.isdecimal() and len(k) < 8 and isinstance(v, str) and len(v) <= LONGEST for k, v in names):
+    good = all(k.isdecimal() and len(k) < 8 and isinstance(v, str) and len(v) <= LONGEST for k, v in names)
+    labels = dict(sorted((int(k), v) for k, v in names)) if good else {}
+    if len(labels) < len(names):  # "1" and "01" are one label
         raise UserError(f"{path} has an id2label that is no table of names by label")
-    return dict(sorted((int(k), v) for k, v in names))
+    return labels

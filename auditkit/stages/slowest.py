@@ -1,5 +1,6 @@
 """Which method is relearned slowest, of those that keep the rest: later than each of the others, or not surely."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -7,35 +8,49 @@ import numpy as np
 from auditkit.stages.standings import against, curves_of, log_steps, reached
 
 ALLOWED = 0.01  # share of the other classes that a method may lose, unless --matched-fidelity says another
+Curves = dict[tuple[int, int], Any]
 
 
 def slowest(rows: list[dict[str, Any]], table: list[dict[str, Any]], allowed: float | None) -> dict[str, Any] | None:
     """The entry with the most steps to half among those of a table that do not surely lose more than `allowed` of the rest, beside each of
-    the others; None where fewer than two were attacked. `holm` is the log-rank p adjusted for that many comparisons."""
+    the others; None where fewer than two can be compared. Entries without a curve in every class or a known loss are `unknown`.
+
+    `holm` is the log-rank p adjusted for all pairs, not those of the slowest alone: it was chosen by the same curves.
+    """
     allowed = ALLOWED if allowed is None else allowed
-    curves = {s["entry"]: curves_of([r for r in rows if not r["floor"] and r["entry"] == s["entry"]]) for s in table if not s["floor"]}
-    lost = {s["entry"]: s["lost"]["high"] for s in table if not s["floor"] and not s["is_floor"] and curves[s["entry"]]}
-    kept = [name for name, high in lost.items() if high is not None and high >= -allowed]
+    lines = [s for s in table if not s["floor"] and not s["is_floor"]]
+    curves = {s["entry"]: curves_of([r for r in rows if not r["floor"] and r["entry"] == s["entry"]]) for s in lines}
+    classes = {k for mine in curves.values() for k, _ in mine}
+    known = [s for s in lines if s["lost"]["high"] is not None and {k for k, _ in curves[s["entry"]]} == classes != set()]
+    kept = [s["entry"] for s in known if s["lost"]["high"] >= -allowed]
     if len(kept) < 2:
         return None
     first = max(kept, key=lambda name: _slow(curves[name]))
-    others = {name: against(curves[first], curves[name]) for name in kept if name != first}
-    adjusted = _holm({name: found["logrank"]["value"] for name, found in others.items()})
-    beside = {name: {**found, "holm": adjusted.get(name)} for name, found in others.items()}
-    return {"entry": first, "allowed": allowed, "against": beside, "left_out": sorted(set(lost) - set(kept))}
+    pairs = {
+        pair: against(curves[pair[0]], curves[pair[1]]) for pair in itertools.combinations([first, *(k for k in kept if k != first)], 2)
+    }
+    adjusted = _holm({pair: found["logrank"]["value"] for pair, found in pairs.items()})
+    return {
+        "entry": first,
+        "allowed": allowed,
+        "pairs": len(pairs),
+        "against": {pair[1]: {**found, "holm": adjusted.get(pair)} for pair, found in pairs.items() if pair[0] == first},
+        "left_out": [s["entry"] for s in known if s["entry"] not in kept],
+        "unknown": [s["entry"] for s in lines if s not in known],
+    }
 
 
-def _slow(curves: dict[tuple[int, int], Any]) -> tuple[float, int]:
+def _slow(curves: Curves) -> tuple[float, int]:
     """The classes' mean log steps to half, and how many models never got there within the budget."""
     steps = [log_steps(reached(curves, k)) for k in sorted({k for k, _ in curves})]
     return float(np.mean(steps)), sum(r.censored for r in reached(curves))
 
 
-def _holm(p: dict[str, float | None]) -> dict[str, float]:
+def _holm(p: dict[tuple[str, str], float | None]) -> dict[tuple[str, str], float]:
     """Holm's adjusted p-values (1979); what was not measured counts as a comparison and has none."""
-    found: dict[str, float] = {}
+    found: dict[tuple[str, str], float] = {}
     least = 0.0
-    for rank, (name, value) in enumerate(sorted(((n, v) for n, v in p.items() if v is not None), key=lambda pair: pair[1])):
+    for rank, (pair, value) in enumerate(sorted(((n, v) for n, v in p.items() if v is not None), key=lambda item: item[1])):
         least = max(least, min(1.0, (len(p) - rank) * value))
-        found[name] = least
+        found[pair] = least
     return found

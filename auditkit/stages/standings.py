@@ -132,7 +132,7 @@ def against(mine: dict[tuple[int, int], Any], floor: dict[tuple[int, int], Any])
 
     a, b = reached(mine), reached(floor)
     late, soon = sum(r.censored for r in a), sum(r.censored for r in b)
-    classes = sorted({k for k, _ in mine})
+    classes = sorted({k for k, _ in mine} & {k for k, _ in floor})  # an attack may have diverged on every model of a class
     sides = [{k: reached(curves, k) for k in classes} for curves in (mine, floor)]
     logs = {(k, 0): log_steps(sides[0][k]) - log_steps(sides[1][k]) for k in classes}
     return {

@@ -21,7 +21,7 @@ VERSION = 1  # of what a card measures: part of its key
 PANEL_N = 500
 RUNG_N = 100  # images of each class on each rung, at least: real images are repeated under other noise where there are fewer
 RUNG_CAP = 200
-AT_ONCE = 2000  # images of a rung: a thousand classes have 100,000
+AT_ONCE = 2000 * 3 * 32 * 32  # numbers of a rung's images: a thousand classes have 100,000 images
 BINS = 15
 # Real columns come from this judge's own idea of noise: the hardest of those that hold no structure at all.
 INDEPENDENT = ("sign", "normal-4", "normal-1", "normal-.5", "normal-.25", "normal-.1", "uniform")
@@ -138,8 +138,9 @@ def _ladder(judge: Judge, images: Tensor, truth: np.ndarray, classes: int, seed:
     every = torch.from_numpy(np.concatenate(chosen))
     owner = np.repeat(np.arange(classes), [len(c) for c in chosen])
     said, answered = (np.zeros((len(panel.RUNGS), len(every)), dtype=np.int64) for _ in range(2))
-    for first in range(0, len(every), AT_ONCE):
-        rows = slice(first, first + AT_ONCE)
+    n = max(1, AT_ONCE // images[0].numel())
+    for first in range(0, len(every), n):
+        rows = slice(first, first + n)
         for rung, shown in enumerate(panel.rungs(images[every[rows]], panel.RUNGS, seed, first=first)):
             votes = judge.judge(shown)
             said[rung, rows], answered[rung, rows] = votes.said, votes.answered

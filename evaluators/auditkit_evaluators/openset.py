@@ -66,7 +66,8 @@ def fit(bank: Floats, labels: np.ndarray, held: Floats) -> OpenSet | None:
     unit = _unit(bank)
     which = np.searchsorted(np.unique(labels), labels)
     means = np.stack([bank[labels == k].mean(axis=0) for k in np.unique(labels)])
-    whiten = np.linalg.cholesky(LedoitWolf(assume_centered=True).fit(bank - means[which]).precision_)
+    size, axes = np.linalg.eigh(LedoitWolf(assume_centered=True).fit(bank - means[which]).precision_)
+    whiten = axes * np.sqrt(size.clip(min=0))  # of a class without variation it is 0, which has no Cholesky factor
     half = OpenSet(
         lof=LocalOutlierFactor(n_neighbors=LOF_K, novelty=True).fit(unit),
         near=NearestNeighbors(n_neighbors=NEAR_K).fit(unit),

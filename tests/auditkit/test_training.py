@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch
 
-from auditkit import data, training
+from auditkit import data, precision, training
 from auditkit.errors import UserError
 from auditkit.unlearn import safemax
 
@@ -113,3 +113,23 @@ def test_the_cosine_cycle_warms_up_and_ends_at_zero():
 def test_settings_that_cannot_work_are_refused(bad):
     with pytest.raises(UserError):
         safemax.Params(**bad)
+
+
+def test_lists_at_once_are_the_same_bits(tiny, monkeypatch):
+    """AdamW of a small network on a CPU takes its tensors as lists, that of a large one takes each for itself."""
+
+    def trained():
+        net = tiny.copy().net
+        parameters = dict(net.named_parameters())
+        optimizer = training._optimizer(parameters, 1e-3, 0.01)
+        for step in range(5):
+            for k, p in enumerate(parameters.values()):
+                p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + k))
+            optimizer.step()
+        return optimizer.defaults["foreach"], [p.detach().clone() for p in parameters.values()]
+
+    at_once, weights = trained()
+    monkeypatch.setattr(precision, "LARGE", 1)
+    single, same = trained()
+    assert (at_once, single) == (True, None)
+    assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))

@@ -35,7 +35,7 @@ def test_a_card_states_what_the_judge_does(card, judges, digits):
 def test_a_ladder_is_the_same_in_pieces(judges, digits, monkeypatch):
     images, labels = digits.part("heldout")
     whole = cards._ladder(judges["svc"], images, labels.numpy(), 10, 0)
-    monkeypatch.setattr(cards, "AT_ONCE", 333)
+    monkeypatch.setattr(cards, "AT_ONCE", 333 * 64)
     assert cards._ladder(judges["svc"], images, labels.numpy(), 10, 0) == whole
     every = np.concatenate([np.resize(np.flatnonzero(labels == k), cards.RUNG_N) for k in range(10)])
     seven = judges["svc"].judge(panel.ladder(images[every], 0.5, 0)[700:800])

@@ -67,13 +67,27 @@ def test_over_classes_a_shared_floor_is_no_evidence():
 
 
 def test_over_classes_slower_is_slower():
-    rng = np.random.default_rng(2)
-    soon = {k: seeds(*rng.choice([5, 10, 20], 5)) for k in range(10)}
-    late = {k: seeds(*rng.choice([20, 50, 100], 5)) for k in range(10)}
-    assert compare_over(late, soon).value < 1e-4
+    """All ten classes agree: two of 1024 choices of signs give as much, whatever the sizes of their scores."""
+    soon, late = {k: seeds(5, 10, 10 + k) for k in range(10)}, {k: seeds(50, 50, 100) for k in range(10)}
+    assert compare_over(late, soon).value == 2 / 1024
     assert compare_over(late, soon).n == 10
+    same = {k: seeds(5) for k in range(10)}, {k: seeds(10) for k in range(10)}
+    assert compare_over(*same).value == 2 / 1024
+    assert compare_over({k: late[k] for k in range(3)}, soon).value == 2 / 8
     assert "three" in compare_over({0: soon[0]}, {0: late[0]}).note
     assert compare_over(soon, soon).value == 1.0
+
+
+def test_over_classes_it_is_the_sign_test_where_scores_are_equal():
+    """Nine of ten classes one way: P(at most one other way, either side) = 22 / 1024."""
+    a = {k: seeds(5 if k else 10) for k in range(10)}
+    b = {k: seeds(10 if k else 5) for k in range(10)}
+    assert compare_over(a, b).value == 22 / 1024
+
+
+def test_over_many_classes_signs_are_drawn():
+    a, b = {k: seeds(5) for k in range(20)}, {k: seeds(10) for k in range(20)}
+    assert 0 < compare_over(a, b).value < 1e-3
 
 
 def test_ain_is_a_ratio_with_its_bound_named():
