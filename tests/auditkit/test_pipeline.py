@@ -117,6 +117,9 @@ def test_another_noise_schedule_is_refused(make_pipeline, change_json, changes, 
         ("vae/config.json", {"out_channels": 1}, "in_channels = 3, wanted 1 or 3, as many as out_channels"),
         ("vae/config.json", {"scaling_factor": 0}, "scaling_factor = 0, wanted a positive number"),
         ("vae/config.json", {"scaling_factor": 1e999}, "scaling_factor = inf, wanted a positive number"),
+        ("vae/config.json", {"scaling_factor": 10**400}, "wanted a positive number"),
+        ("vae/config.json", {"shift_factor": -(10**400)}, "wanted a number or none"),
+        ("model_index.json", {"id2label": {"1": "a", "01": "b"}}, "id2label"),
         ("vae/config.json", {"shift_factor": "1"}, "shift_factor = '1', wanted a number or none"),
         ("vae/config.json", {"latents_mean": [0, 0, 0, 0]}, "latents_mean = [0, 0, 0, 0], wanted none"),
         ("vae/config.json", {"layers_per_block": 2}, "does not fit"),
@@ -155,6 +158,14 @@ def test_a_unet_in_a_pipeline_is_refused(make_pipeline, tiny):
     folder = make_pipeline()
     models.save(tiny, folder / "transformer")
     assert "describes a UNet2DModel, wanted a DiTTransformer2DModel" in refusal(folder)
+
+
+def test_an_index_beside_a_network_is_nothing_to_a_pixel_model(tiny, tmp_path):
+    models.save(tiny, tmp_path)
+    before = models.sha256(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline"}))
+    assert models.load(tmp_path).shape == tiny.shape
+    assert models.sha256(tmp_path) == before
 
 
 def test_what_we_write_is_what_we_read(tmp_path):

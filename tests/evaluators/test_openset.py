@@ -57,6 +57,14 @@ def test_the_second_is_the_squared_mahalanobis_distance_to_the_nearest_class(fit
     assert np.allclose(fitted.scores(x)[:, 1], expected, rtol=1e-9)
 
 
+def test_classes_without_variation_have_scores():
+    """Each image of a class is the same: there is no precision to speak of, and nothing fails."""
+    bank, labels = features(400, 0)
+    flat = np.stack([bank[labels == k][0] for k in range(3)])[labels]
+    found = openset.fit(flat, labels, features(300, 1)[0])
+    assert found is None or np.isfinite(found.scores(features(20, 2)[0])).all()
+
+
 def test_too_few_images_or_collapsed_features_cannot_abstain():
     bank, labels = features(400, 0)
     held = features(300, 1)[0]
