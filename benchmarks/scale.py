@@ -18,12 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from auditkit import data, diffusion, dit, models, precision, provenance, sampling, training
 from auditkit.bench import judges
-from auditkit.bench.nets import SIZES, work
+from auditkit.bench.nets import work
 from auditkit.stages.cell import prepare
 from auditkit.stages.plan import plan_audit
 from auditkit_evaluators import cards, ensemble
 
-BATCHES = {"digits": (1, 10, 50, 100, 250, 500, 1000), "small": (1, 8, 64), "cifar10": (1, 2, 4, 8, 16)}
+BATCHES = {"digits": (1, 10, 50, 100, 250, 500, 1000), "cifar10": (1, 2, 4, 8, 16)}
 STEPS = (2, 4, 8, 16)
 IMAGES = (250, 1000, 4000)
 REFERENCES = (1_000, 3_000, 10_000)
@@ -36,7 +36,7 @@ DIT_XL = {"sample_size": 32, "in_channels": 4, "out_channels": 8, "num_layers": 
 
 def evaluation(size: str, rows: int) -> dict[str, Any]:
     """One network evaluation of one image, in batches of `rows`: seconds, median of five; and what the batch adds to memory."""
-    model = work(size).model if size in SIZES else models.build((3, 32, 32), 10, seed=0, architecture=models.ARCHITECTURES[size])
+    model = work(size).model
     eps = sampling.network(model)
     x, t, labels = torch.randn(rows, *model.shape), torch.full((rows,), 500), torch.zeros(rows, dtype=torch.long)
     with torch.no_grad():
