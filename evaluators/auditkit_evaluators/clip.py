@@ -122,7 +122,8 @@ def fingerprint(data_name: str, model: str | None) -> str:
         UserError: see build.
     """
     if model is None and data_name not in BUNDLED:
-        raise UserError(f"no CLIP model is bundled for {data_name}: give --clip-model ARCH:TAG (ViT-B-32:openai) or local-dir:PATH")
+        how = "give --clip-model ARCH:TAG (ViT-B-32:openai) or local-dir:PATH, or ask the others: --judges ensemble"
+        raise UserError(f"no CLIP model is bundled for {data_name}: {how}")
     if model is not None and not model.startswith("local-dir:"):
         return model
     folder = BUNDLED[data_name] if model is None else Path(model.removeprefix("local-dir:"))
