@@ -9,6 +9,7 @@ The sampler's loop is one recording from x_T to x_0 for each network, sampler an
 Off unless AUDITKIT_CAPTURE=1: no GPU has run it yet (docs/results).
 """
 
+import inspect
 import math
 import os
 import weakref
@@ -28,8 +29,8 @@ WARM_UP = 3  # steps before the recording: optimizer state, cuBLAS and cuDNN wor
 
 
 def wanted(device: torch.device, descend: training.Step) -> bool:
-    """Whether training records its step: on a GPU, for the ordinary step, when it was asked for."""
-    return os.environ.get("AUDITKIT_CAPTURE") == "1" and device.type == "cuda" and descend is training.denoise_step
+    """Whether training records its step: on a GPU, for a step that lets others draw its timesteps, when it was asked for."""
+    return os.environ.get("AUDITKIT_CAPTURE") == "1" and device.type == "cuda" and "t" in inspect.signature(descend).parameters
 
 
 class Captured:
@@ -46,8 +47,9 @@ class Captured:
         clip: float,
         start: int = 0,
         mask: Mapping[str, Tensor] | None = None,
+        descend: training.Step = training.denoise_step,
     ) -> None:
-        self.start = start
+        self.start, self.descend = start, descend
         self.net, self.parameters, self.optimizer, self.loss, self.abar, self.clip = net, parameters, optimizer, loss, abar, clip
         self.mask = {name: m.to(abar.device) for name, m in (mask or {}).items()}
         self.batch: training.Batch
@@ -115,7 +117,7 @@ class Captured:
 
     def _run(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        value = training.denoise_step(self.net, self.batch, self.loss, self.abar, seed=self.key, step=0, t=self.t)
+        value = self.descend(self.net, self.batch, self.loss, self.abar, seed=self.key, step=0, t=self.t)
         nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
         for name, m in self.mask.items():
             grad = self.parameters[name].grad

@@ -5,6 +5,7 @@ the loop has no state beyond weights, optimizer and averages: resumed from a che
 """
 
 import contextlib
+import functools
 import math
 import signal
 import threading
@@ -57,6 +58,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(t.to(device) for t in (self.x0, self.labels, self.forget, self.weight)))
+
+    @functools.cached_property
+    def forgotten(self) -> int:
+        """How many rows are to forget, for steps that treat them apart: the first ones. Raises ValueError where they are others."""
+        n = int(self.forget.sum())  # waits for the device, once
+        if not bool(self.forget[:n].all()):
+            raise ValueError("expected the rows to forget before all others")
+        return n
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class State:
 
 Save = Callable[[State], None]
 Report = Callable[[int, float], None]
-Step = Callable[..., Tensor]  # denoise_step, or a method's own with its signature
+Step = Callable[..., Tensor]  # denoise_step, or a method's own with its signature; one that takes no `t` is never recorded
 HELD = ("class", "others", "uniform")
 
 
@@ -172,7 +181,9 @@ def fit(
         start = state.step
         _restore(state, parameters, optimizer, average)
     losses: list[float] = []
-    step_ = captured.Captured(net, parameters, optimizer, loss, abar, clip=recipe.clip, start=start, mask=mask) if recorded else None
+    step_ = None
+    if recorded:
+        step_ = captured.Captured(net, parameters, optimizer, loss, abar, clip=recipe.clip, start=start, mask=mask, descend=descend)
     saved = -math.inf  # the start is saved at once: a run that diverges always has a good checkpoint
     net.train()
     if report:

@@ -11,8 +11,9 @@ from auditkit.stages import source
 from auditkit.stages.attack import INDEX, Case, calls_of, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.choice import counts_of
-from auditkit.stages.evaluate import EVALUATION, evaluate
+from auditkit.stages.evaluate import EVALUATION, evaluate, sample_calls
 from auditkit.stages.sample import images as images_of
+from auditkit.stages.sample import sample
 from auditkit.stages.train import find_original, make_params, unlearn
 from auditkit_attacks import AUDITED, module_of
 
@@ -45,6 +46,7 @@ def audit(
     for command in settings:
         choose("command", command, ("unlearn", "evaluate", *AUDITED))
     budgets = {name: make_params(module_of(name).Budget, settings.get(name, {})) for name in AUDITED}
+    counts = counts_of(settings.get("evaluate", {}), protocol)
     common: dict[str, Any] = {"data_name": dataset.spec, "seed": seed}
     if model is None:
         forget = classes or ()
@@ -59,9 +61,10 @@ def audit(
         case = Case(source.of_run(subject, "subject"), start, forget)
     else:
         case = find_case(model, original, data_name, classes)
-    side_by_side(_cells(case, dataset, budgets, seed), "attacking", console)
+    cells = _cells(case, dataset, budgets, seed)
+    cells += [(sample, plan) for plan in sample_calls(case, dataset, **counts, seed=seed).values()]
+    side_by_side(cells, "attacking, and sampling what is judged", console)
     attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in AUDITED}
-    counts = counts_of(settings.get("evaluate", {}), protocol)
     how: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception, **counts}
     judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **how, **case.given, **common)
     return _summarise(case, dataset, judged, seed, console)

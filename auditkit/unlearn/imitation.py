@@ -14,18 +14,21 @@ Says = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # (network, x_t, t
 def imitating(says: Says) -> training.Step:
     """A step in which forget rows go down mean((eps_theta(x_t, c) - says(...))^2), the target held fixed; the others the ordinary loss."""
 
-    def step_(net: nn.Module, batch: training.Batch, loss: training.Loss, abar: Tensor, *, seed: int, step: int) -> Tensor:
-        t = training.timesteps(len(batch.x0), seed=seed, step=step).to(batch.x0.device)
+    def step_(
+        net: nn.Module, batch: training.Batch, loss: training.Loss, abar: Tensor, *, seed: int | Tensor, step: int, t: Tensor | None = None
+    ) -> Tensor:
+        if t is None:
+            t = training.timesteps(len(batch.x0), seed=int(seed), step=step).to(batch.x0.device)
         x_t = noising(batch.x0, t, abar, seed=seed, step=step)
-        forgotten = batch.forget
+        n = batch.forgotten  # and not the mask: how many rows it picks is known to the device alone, and a recording cannot ask
         with precision.cast(net):
             with torch.no_grad():
-                wanted = says(net, x_t[forgotten], t[forgotten], batch.labels[forgotten]).float()
+                wanted = says(net, x_t[:n], t[:n], batch.labels[:n]).float()
             pred = net(x_t, t, class_labels=batch.labels).sample
-        rows, grad = eps_loss(pred, t, torch.zeros_like(forgotten), batch.weight, loss.psi, seed=seed, step=step)
-        off = pred[forgotten].detach().float() - wanted
-        rows[forgotten] = off.square().flatten(1).mean(1)
-        grad[forgotten] = (batch.weight[forgotten, None, None, None] * 2 / pred[0].numel() * off).to(grad.dtype)
+        rows, grad = eps_loss(pred, t, torch.zeros_like(batch.forget), batch.weight, loss.psi, seed=seed, step=step)
+        off = pred[:n].detach().float() - wanted
+        rows[:n] = off.square().flatten(1).mean(1)
+        grad[:n] = (batch.weight[:n, None, None, None] * 2 / pred[0].numel() * off).to(grad.dtype)
         pred.backward(grad)
         return (rows * batch.weight).sum()
 
@@ -34,4 +37,12 @@ def imitating(says: Says) -> training.Step:
 
 def under(after: Tensor) -> Says:
     """What the same network says under another label: `after` (labels,) gives the label to ask for each."""
-    return lambda net, x_t, t, labels: net(x_t, t, class_labels=after.to(labels.device)[labels]).sample
+    on: dict[torch.device, Tensor] = {}  # copied once: a recording cannot hold a copy from the host
+
+    def says(net: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if labels.device not in on:
+            on[labels.device] = after.to(labels.device)
+        said: Tensor = net(x_t, t, class_labels=on[labels.device][labels]).sample
+        return said
+
+    return says

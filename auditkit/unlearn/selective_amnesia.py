@@ -163,8 +163,10 @@ def _anchored(start: nn.Module, importance: dict[str, Tensor]) -> training.Step:
     names = list(importance)
     anchors = [p.detach() for name, p in start.named_parameters() if name in importance]
 
-    def step_(net: nn.Module, batch: training.Batch, loss: training.Loss, abar: Tensor, *, seed: int, step: int) -> Tensor:
-        value = training.denoise_step(net, batch, loss, abar, seed=seed, step=step)
+    def step_(
+        net: nn.Module, batch: training.Batch, loss: training.Loss, abar: Tensor, *, seed: int | Tensor, step: int, t: Tensor | None = None
+    ) -> Tensor:
+        value = training.denoise_step(net, batch, loss, abar, seed=seed, step=step, t=t)
         parameters = dict(net.named_parameters())
         for name, anchor in zip(names, anchors, strict=True):
             p = parameters[name]

@@ -5,8 +5,9 @@ import gc
 import pytest
 import torch
 
-from auditkit import captured, diffusion, sampling, training
+from auditkit import captured, data, diffusion, sampling, training
 from auditkit.bench import nets
+from auditkit.unlearn import esd, imitation, salun, selective_amnesia
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
 STEPS = 12
@@ -77,7 +78,8 @@ def test_it_is_off_unless_asked_for_on_a_gpu(monkeypatch):
     monkeypatch.setenv("AUDITKIT_CAPTURE", "1")
     assert captured.wanted(gpu, plain)
     assert not captured.wanted(torch.device("cpu"), plain)
-    assert not captured.wanted(gpu, lambda *_: None)
+    assert captured.wanted(gpu, training.ForgetLoss(descend=imitation.imitating(lambda *_: None)).descend)
+    assert not captured.wanted(gpu, lambda net, batch, loss, abar, *, seed, step: None)  # a plug-in's own, which draws timesteps itself
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
@@ -99,6 +101,26 @@ def test_training_with_it_resumes_and_ends_alike(tiny, device, monkeypatch):
     assert rest == pytest.approx(plain[4:], rel=1e-4)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [(salun, {}), (salun, {"objective": "ga"}), (esd, {}), (selective_amnesia, {"replay": 4, "fisher_images": 2, "fisher_timesteps": 3})],
+)
+def test_every_method_of_one_step_is_the_same_recorded(tiny, device, method, more, monkeypatch):
+    """Steps with a second forward, a teacher, a mask or a penalty: weights after the recording are those without."""
+    dataset, start = data.load("digits"), work_on(tiny, device).model
+    params = method.Params(steps=8, batch=4, lr=1e-3, **more)
+    plain = method.run(start, dataset, (2,), params, seed=0)
+    kept, made = captured.Captured.__init__, []
+    monkeypatch.setattr(captured.Captured, "__init__", lambda self, *a, **k: (made.append(self), kept(self, *a, **k))[1])
+    monkeypatch.setattr(captured, "wanted", lambda *_: True)
+    found = method.run(start, dataset, (2,), params, seed=0)
+    assert [step_.done for step_ in made] == [8]
+    for p, q in zip(found.net.parameters(), plain.net.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-4)
+    assert any((p - before).abs().max() > 1e-3 for p, before in zip(found.net.parameters(), start.net.parameters(), strict=True))
 
 
 def copied(state):

@@ -30,6 +30,14 @@ def weights(model):
     return b"".join(t.numpy().tobytes() for t in model.net.state_dict().values())
 
 
+def test_rows_to_forget_are_the_first():
+    x, labels, weight = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), torch.full((4,), 0.25)
+    for mask, n in (("1100", 2), ("0000", 0), ("1111", 4)):
+        assert training.Batch(x, labels, torch.tensor([m == "1" for m in mask]), weight).forgotten == n
+    with pytest.raises(ValueError, match="before all others"):
+        _ = training.Batch(x, labels, torch.tensor([True, False, True, False]), weight).forgotten
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_resumed_run_ends_with_the_same_bytes(tiny, digits, ema):
     recipe = training.Recipe(steps=12, lr=1e-3, seed=5, schedule="cosine", ema=ema)
