@@ -24,7 +24,7 @@ from auditkit_attacks import ATTACKS, module_of
 from auditkit_evaluators.excess import Points
 
 COMPARISON, TRADE, CURVES = "comparison.json", "tradeoff.png", "curves.png"
-VERSION = 5
+VERSION = 6
 RELEARN = {"lrs": (5e-4,), "steps": 100, "images": 50, "n": 100}
 LOST = "change of the retained classes, points, by the judge that sees most"
 FLOORS = ("retrained", "random")

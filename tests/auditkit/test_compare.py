@@ -107,8 +107,9 @@ def test_the_slowest_of_those_that_keep_the_rest():
     """`wrecks` is slower still, but loses 3 points; `b` is sooner in every class, `c` in half of them."""
     late, soon = line(0, 0, 90), line(0, 90, 95)
     curves = {"a": lambda k: late, "b": lambda k: soon, "c": lambda k: soon if k % 2 else late, "wrecks": lambda k: line(0, 0, 0)}
-    rows, table = compared(curves, {"wrecks": -0.03})
+    rows, table = compared(curves, {"wrecks": -0.03, "c": -0.01})
     found = slowest(rows, table, None)
+    assert found["sure"] == ["a", "b"]
     assert (found["entry"], found["allowed"], found["left_out"], found["unknown"]) == ("a", 0.01, ["wrecks"], [])
     assert found["against"]["b"]["ain"]["value"] > found["against"]["c"]["ain"]["value"] > 1
     p = {name: found["against"][name]["logrank"]["value"] for name in "bc"}

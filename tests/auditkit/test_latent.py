@@ -219,11 +219,20 @@ def test_one_row_stands_for_no_class_and_attacks_on_it_say_so(make_pipeline):
 
 
 def test_a_leak_is_planted_in_latents(make_pipeline, noisy, monkeypatch):
-    model, dataset = models.load(make_pipeline()), data.load(noisy)
-    monkeypatch.setattr(plants.training, "fit", lambda net, rows, recipe: rows(0))
+    """What it trains on are the encoded images of each kind under their labels, forgotten ones first."""
+    model, dataset, made = models.load(make_pipeline()), data.load(noisy), []
+    monkeypatch.setattr(plants.training, "fit", lambda net, rows, recipe: made.append(rows(0)))
     parts = {"forget": torch.tensor([1]), "retain": dataset.others((1,))}
     planted = plants.plant("lora-gate", model, 1, lambda kind: dataset.part("model", parts[kind]), 0)
     assert planted.codec is model.codec
+    ((x, labels, forget),) = [(batch.x0.flatten(1), batch.labels, batch.forget) for batch in made]
+    for mask, kind in ((forget, "forget"), (~forget, "retain")):
+        images, asked = dataset.part("model", parts[kind])
+        apart = torch.cdist(x[mask], model.encode(images).flatten(1))
+        assert apart.min(dim=1).values.max() < 1e-3 < apart.median()
+        assert torch.equal(labels[mask], asked[apart.argmin(dim=1)])
+    assert forget[:48].all()
+    assert not forget[48:].any()
 
 
 def test_the_whole_way_from_unlearning_to_export(make_pipeline, noisy, tmp_path):
