@@ -13,6 +13,7 @@ from auditkit.options import (
     Jobs,
     Json,
     Judges,
+    JudgeWeights,
     NoWait,
     Original,
     Seed,
@@ -48,6 +49,7 @@ def compare(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="paper-table1 or paper-lambda: methods, protocol, published numbers.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="clean, or paper: as in SA and SalUn.")] = None,
+    judge_weights: JudgeWeights = None,
     n: N = None,
     retain_n: RetainN = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="The data set (digits; a preset's own).")] = None,
@@ -77,7 +79,7 @@ def compare(
     asked: dict[str, Any] = {"seeds": seeds, "attack": None if attack == "none" else attack, "budget": budget, "judges": names}
     asked |= {"protocol": choose("protocol", protocol or (said.protocol if said else "clean"), PROTOCOLS)}
     asked |= {"data_name": data or (said.data if said else "digits"), "original": original, "seed": seed}
-    asked |= {"fidelity": matched_fidelity, "preset": preset}
+    asked |= {"fidelity": matched_fidelity, "preset": preset, "judge_weights": judge_weights}
     asked["counts"] = {k: v for k, v in {"n": n, "retain_n": retain_n}.items() if v is not None}
     if dry_run:
         return dry("compare", as_json, stages.plan_compare(methods, chosen, **asked))

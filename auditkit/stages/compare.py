@@ -12,7 +12,7 @@ from auditkit.results import Measure, requested
 from auditkit.stages import source
 from auditkit.stages.attack import Case, call_of, cell, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.choice import counts_of
+from auditkit.stages.choice import Choice, counts_of
 from auditkit.stages.entries import Entry, entry, fit
 from auditkit.stages.evaluate import EVALUATION, evaluate
 from auditkit.stages.matching import SEED, matched
@@ -41,6 +41,7 @@ def compare(
     budget: dict[str, Any] | None = None,
     judges: tuple[str, ...] = ("ensemble", "clip"),
     protocol: str = "clean",
+    judge_weights: str | None = None,
     counts: dict[str, Any] | None = None,
     data_name: str = "digits",
     original: str | None = None,
@@ -55,6 +56,7 @@ def compare(
     """
     entries, dataset = check(methods, classes, data_name, attack), data.load(data_name)
     fitted = None if attack is None else budget_of(attack, budget)
+    Choice(judges=judges, protocol=protocol, judge_weights=judge_weights).request(dataset.name)  # refused before anything is spent
     start, ids = find_original(data_name, original), range(seed, seed + seeds)
     choice = None
     if fidelity is not None:
@@ -62,7 +64,13 @@ def compare(
             raise UserError(f"seed {SEED} chooses the settings of --matched-fidelity: report with another --seed than {seed}")
         entries, choice = matched(entries, classes, fidelity, start, dataset, original, console)
     cells = [(e.name, k, s) for e in entries for k in classes for s in ids]
-    about: dict[str, Any] = {"judges": judges, "protocol": protocol, "data_name": dataset.spec, "original": original}
+    about: dict[str, Any] = {
+        "judges": judges,
+        "protocol": protocol,
+        "data_name": dataset.spec,
+        "original": original,
+        "judge_weights": judge_weights,
+    }
     subjects = _models(entries, cells, start, dataset, original, console)
     floors = {k: _floor(start, dataset, k, original, console) for k in classes} if attack else {}
     how = counts_of(counts or {}, protocol)
@@ -94,7 +102,7 @@ def compare(
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         rows = [_row(key, judged[key], subjects[key]) for key in cells]
-        chosen = _recover(rows, attacked, dataset, console) if attacked else {}
+        chosen = _recover(rows, attacked, dataset, judge_weights, console) if attacked else {}
         table = standings(rows)
         record = {"data": dataset.name, "classes": list(classes), "seeds": list(ids), "attack": attack, "judges": chosen}
         record |= {"matched": choice, "preset": preset, "protocol": protocol}
@@ -236,11 +244,13 @@ def _row(key: Cell, judged: rundir.Run, subject: source.Source) -> dict[str, Any
     }
 
 
-def _recover(rows: list[dict[str, Any]], attacked: dict[Cell, rundir.Run], dataset: data.Dataset, console: Console) -> dict[str, Any]:
+def _recover(
+    rows: list[dict[str, Any]], attacked: dict[Cell, rundir.Run], dataset: data.Dataset, weights: str | None, console: Console
+) -> dict[str, Any]:
     """Adds to each row its recovery curve, the more sceptical judge's rate, and its excess over the floors; and rows for the floors."""
     chosen: dict[str, Any] = {}
     for k in sorted({key[1] for key in attacked}):
-        judges, chosen[str(k)] = reporters(dataset, k, None, 0, console)
+        judges, chosen[str(k)] = reporters(dataset, k, weights, 0, console)
         mine = {key: points(run, judges, k) for key, run in attacked.items() if key[1] == k}
         curves = {key: _sceptical(seen.said) for key, seen in mine.items()}
         for row in (r for r in rows if r["class"] == k and not r["floor"]):

@@ -1,6 +1,8 @@
 """Methods side by side: what is asked for, the table's arithmetic on rows whose truth is known, and one small comparison end to end."""
 
+import importlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +12,12 @@ from auditkit.cli import run
 from auditkit.errors import UserError
 from auditkit.published import PRESETS
 from auditkit.stages import matching
+from auditkit.stages.cell import SILENT
 from auditkit.stages.entries import entry
 from auditkit.stages.slowest import slowest
 from auditkit.stages.standings import standings
+
+compare_stage = importlib.import_module("auditkit.stages.compare")  # the function hides the module
 
 
 def share(value):
@@ -157,6 +162,8 @@ def test_models_above_both_floors_are_counted():
         (("safemax",), (11,), {}, "0 to 9"),
         (("safemax",), (2,), {"attack": "reversal"}, "floors differ"),
         (("safemax",), (2,), {"attack": "relern"}, "relearn"),
+        (("safemax",), (2,), {"judge_weights": "nowhere.safetensors"}, "nowhere.safetensors"),
+        (("safemax",), (2,), {"judges": ("knm",)}, "knn"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_spent(methods, classes, extra, words, tmp_path, monkeypatch):
@@ -193,6 +200,18 @@ def test_a_comparison_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     assert rundir.pointed("latest-model") is None  # whoever compares still means the same model
     assert (done.path / "tradeoff.png").stat().st_size > 5000
     assert (done.path / "curves.png").stat().st_size > 5000
+
+
+def test_networks_of_ones_own_judge_the_models_and_what_comes_back(monkeypatch):
+    asked = []
+    monkeypatch.setattr(compare_stage, "evaluate", lambda **call: asked.append(call["judge_weights"]))
+    about = {"judge_weights": "mine.safetensors", "original": None}
+    compare_stage._judged({("a", 2, 0): SimpleNamespace(spec="model", run=None)}, SimpleNamespace(spec="start"), about, SILENT)
+    monkeypatch.setattr(compare_stage, "reporters", lambda dataset, k, weights, *_: (asked.append(weights), ([], {}))[1])
+    monkeypatch.setattr(compare_stage, "points", lambda *_: SimpleNamespace(said={}))
+    compare_stage._recover([], {("a", 2, 0): None}, None, "mine.safetensors", SILENT)
+    assert set(asked) == {"mine.safetensors"}
+    assert len(asked) == 3
 
 
 def test_a_label_of_ones_own():
