@@ -97,7 +97,7 @@ def test_no_class_needs_silence_of_judges_that_would_have_seen_it(witness):
     assert "as visible as 0.2 % of a real image (at most 1 %); judges see the class from 10 %" in found.why[-1]
     blind = word(witness("trees", NOISE), witness("kernel", NOISE, known=10))
     assert blind.word == "UNDECIDED"
-    assert "1 judges are informative about it, NO CLASS needs 2" in blind.why[-1]
+    assert "judges informative about it: 1, NO CLASS needs 2" in blind.why[-1]
 
 
 @pytest.mark.parametrize(
