@@ -1,7 +1,7 @@
 """A training step, and a sampler's loop, on fixed buffers, which a GPU records once as a CUDA graph and replays.
 
 Rows, timesteps, key and learning rate are copied into the same memory before each step; losses stay on the device until somebody needs
-them. What is recorded: gradients to none, forward, weighted loss, backward, mask, clipping, fused AdamW. The average of the weights (EMA)
+them. What is recorded: gradients to none, forward, weighted loss, backward, clipping, mask, fused AdamW. The average of the weights (EMA)
 follows outside, its decay changes with the step. On a CPU the same step runs without a recording, which is how it is tested there.
 
 The sampler's loop is one recording from x_T to x_0 for each network, sampler and batch size: only x_T, labels and keys are copied in.
@@ -59,8 +59,8 @@ class Captured:
         self.done = 0
 
     def __call__(self, batch: training.Batch, lr: float, *, seed: int, step: int) -> None:
-        """Raises ValueError for rows of another shape than the first ones (a recording has one), FloatingPointError as `look`, every
-        SYNC steps."""
+        """Raises ValueError for rows of another shape than the first ones, or others to forget (a recording has one of each),
+        FloatingPointError as `look`, every SYNC steps."""
         if len(self.waiting) >= SYNC:
             self.look()
         self._load(batch, lr, seed, step)
@@ -96,9 +96,12 @@ class Captured:
         if not hasattr(self, "batch"):
             self.batch, self.t, self.key = batch.to(device), t.to(device), key
             self.value = torch.zeros((), device=device)
+            self.marked = batch.forget
         elif batch.x0.shape != self.batch.x0.shape:
             raise ValueError(f"expected rows {tuple(self.batch.x0.shape)}, as in the first step, found {tuple(batch.x0.shape)}")
-        for name in ("x0", "labels", "forget", "weight"):
+        elif batch.forget is not self.marked and not torch.equal(batch.forget, self.marked):  # how many they are is recorded
+            raise ValueError("expected the same rows to forget as in the first step")
+        for name in ("x0", "labels", "weight"):
             getattr(self.batch, name).copy_(getattr(batch, name), non_blocking=True)
         self.t.copy_(t, non_blocking=True)
         self.key.copy_(key)

@@ -49,8 +49,8 @@ def comparison(run: Run) -> None:
 
 def _slowest(found: dict[str, Any]) -> None:
     """Who is relearned slowest, and how surely later than each of the others."""
-    away = [f"surely less: {', '.join(found['sure']) or 'none'}"]
-    away += [f"surely more: {', '.join(found['left_out'])}"] if found["left_out"] else []
+    away = [f"surely not, by every judge: {', '.join(found['within']) or 'none'}"]
+    away += [f"surely: {', '.join(found['left_out'])}"] if found["left_out"] else []
     away += [f"not known: {', '.join(found['unknown'])}"] if found["unknown"] else []
     allowed = f"{100 * found['allowed']:g} points of the rest ({'; '.join(away)})"
     terminal.say(f"slowest to be relearned, of those that do not surely lose more than {allowed}: {found['entry']}")

@@ -49,7 +49,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one step: x0 (B, C, H, W) in [-1, 1], labels (B,), forget (B,) bool, weight (B,) summing to the loss's weights."""
+    """Rows of one step: x0 (B, C, H, W) in [-1, 1], labels (B,), forget (B,) bool, weight (B,) summing to the loss's weights.
+
+    Methods with a step of their own (unlearn/imitation.py) need the rows to forget before all others.
+    """
 
     x0: Tensor
     labels: Tensor
@@ -60,10 +63,11 @@ class Batch:
         return Batch(*(t.to(device) for t in (self.x0, self.labels, self.forget, self.weight)))
 
     @functools.cached_property
-    def forgotten(self) -> int:
-        """How many rows are to forget, for steps that treat them apart: the first ones. Raises ValueError where they are others."""
-        n = int(self.forget.sum())  # waits for the device, once
-        if not bool(self.forget[:n].all()):
+    def n_forget(self) -> int:
+        """How many rows are to forget: the first ones. Waits for the device. Raises ValueError where they are others."""
+        marked: list[bool] = self.forget.tolist()
+        n = sum(marked)
+        if not all(marked[:n]):
             raise ValueError("expected the rows to forget before all others")
         return n
 

@@ -10,7 +10,7 @@ from auditkit.results import Measure
 from auditkit.stages import source
 from auditkit.stages.attack import INDEX, Case, calls_of, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
-from auditkit.stages.choice import counts_of
+from auditkit.stages.choice import Choice, counts_of
 from auditkit.stages.evaluate import EVALUATION, evaluate, sample_calls
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.sample import sample
@@ -47,6 +47,8 @@ def audit(
         choose("command", command, ("unlearn", "evaluate", *AUDITED))
     budgets = {name: make_params(module_of(name).Budget, settings.get(name, {})) for name in AUDITED}
     counts = counts_of(settings.get("evaluate", {}), protocol)
+    how: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception}
+    Choice(judges=judges, **how).check(dataset)
     common: dict[str, Any] = {"data_name": dataset.spec, "seed": seed}
     if model is None:
         forget = classes or ()
@@ -65,8 +67,8 @@ def audit(
     cells += [(sample, plan) for plan in sample_calls(case, dataset, **counts, seed=seed).values()]
     side_by_side(cells, "attacking, and sampling what is judged", console)
     attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in AUDITED}
-    how: dict[str, Any] = {"protocol": protocol, "clip_model": clip_model, "judge_weights": judge_weights, "inception": inception, **counts}
-    judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **how, **case.given, **common)
+    given: dict[str, Any] = {**counts, **case.given}
+    judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **how, **given, **common)
     return _summarise(case, dataset, judged, seed, console)
 
 

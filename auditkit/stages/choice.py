@@ -1,12 +1,14 @@
 """What of an evaluation can be chosen: how many images, which judges, by which protocol, with whose weights."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from auditkit import data
 from auditkit.errors import UserError
 from auditkit.stages import imagery, judging
 from auditkit.stages.train import make_params
-from auditkit_evaluators import plugin, verdict
+from auditkit_evaluators import networks, plugin, verdict
 from auditkit_evaluators.protocol import PROTOCOLS
 
 
@@ -37,6 +39,12 @@ class Choice:
     clip_model: str | None = None
     judge_weights: str | None = None
     inception: str | None = None
+
+    def check(self, dataset: data.Dataset) -> None:
+        """Refuses what could not be judged, before anything is spent: what `request` refuses, and networks that cannot be loaded."""
+        self.request(dataset.name)
+        if self.judge_weights is not None:
+            networks.load_all(Path(self.judge_weights), dataset)
 
     def request(self, data_name: str) -> dict[str, Any]:
         """What of it decides the result: files by their content, plug-ins by that of their module. Refuses what does not fit together."""

@@ -56,7 +56,8 @@ def compare(
     """
     entries, dataset = check(methods, classes, data_name, attack), data.load(data_name)
     fitted = None if attack is None else budget_of(attack, budget)
-    Choice(judges=judges, protocol=protocol, judge_weights=judge_weights).request(dataset.name)  # refused before anything is spent
+    how = counts_of(counts or {}, protocol)
+    Choice(judges=judges, protocol=protocol, judge_weights=judge_weights).check(dataset)
     start, ids = find_original(data_name, original), range(seed, seed + seeds)
     choice = None
     if fidelity is not None:
@@ -73,7 +74,6 @@ def compare(
     }
     subjects = _models(entries, cells, start, dataset, original, console)
     floors = {k: _floor(start, dataset, k, original, console) for k in classes} if attack else {}
-    how = counts_of(counts or {}, protocol)
     judged = _judged(subjects, start, {**about, **how}, console)
     calls = {} if attack is None else _calls(attack, fitted, subjects, floors, start, dataset, classes, ids)
     if calls:

@@ -149,12 +149,12 @@ def _panel(choice: Choice, dataset: data.Dataset, seed: int, console: Console) -
 def sample_calls(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int) -> dict[str, dict[str, Any]]:
     """The images of each role that are judged: subject and original at full n, the controls' untouched answers at 100."""
     full = dict.fromkeys(case.classes, n) | {int(c): retain_n for c in dataset.others(case.classes)}
-    plans: dict[str, dict[str, Any]] = {}
+    calls: dict[str, dict[str, Any]] = {}
     for role, who in case.roles(dataset).items():
         counts = full if role in ("subject", "original") else {case.classes[0]: min(n, CONTROL_N)}
         noise_for = case.classes if role == "subject" else ()
-        plans[role] = {"model": who, "counts": counts, "noise_for": noise_for, "data_name": dataset.spec, "seed": seed}
-    return plans
+        calls[role] = {"model": who, "counts": counts, "noise_for": noise_for, "data_name": dataset.spec, "seed": seed}
+    return calls
 
 
 def _samples(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int, console: Console) -> dict[str, rundir.Run]:

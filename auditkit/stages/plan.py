@@ -11,7 +11,7 @@ from auditkit import data, sampling
 from auditkit.errors import UserError, choose
 from auditkit.stages import ledger, matching, source
 from auditkit.stages.attack import Case, calls_of, find_case
-from auditkit.stages.choice import Counts, counts_of
+from auditkit.stages.choice import Choice, Counts, counts_of
 from auditkit.stages.compare import FLOORS, budget_of, check
 from auditkit.stages.cost import Estimate, estimate
 from auditkit.stages.evaluate import CONTROL_N
@@ -146,6 +146,8 @@ def plan_compare(
     budget: dict[str, Any] | None = None,
     counts: dict[str, Any],
     protocol: str = "clean",
+    judges: tuple[str, ...] = ("ensemble", "clip"),
+    judge_weights: str | None = None,
     data_name: str,
     original: str | None,
     fidelity: float | None = None,
@@ -154,6 +156,7 @@ def plan_compare(
     """The cost of a comparison from nothing, but for floors that have to be trained; judges take seconds a model on top."""
     dataset, entries, many = data.load(data_name), check(methods, classes, data_name, attack), len(classes) * seeds
     how, start = counts_of(counts, protocol), find_original(data_name, original)
+    Choice(judges=judges, protocol=protocol, judge_weights=judge_weights).check(dataset)
     made = [e for e in entries if e.method != "retrain"]
     extra = 0
     if fidelity is not None:

@@ -13,8 +13,8 @@ Curves = dict[tuple[int, int], Any]
 
 def slowest(rows: list[dict[str, Any]], table: list[dict[str, Any]], allowed: float | None) -> dict[str, Any] | None:
     """The entry with the most steps to half among those of a table that do not surely lose more than `allowed` of the rest, beside each of
-    the others; None where fewer than two can be compared. `sure` are those that surely do not lose more: a wide interval is neither.
-    Entries without a curve in every class or a known loss are `unknown`.
+    the others; None where fewer than two can be compared. `within` are those that surely do not lose more, by every judge: a wide interval
+    is in neither list. Entries without a curve in every class or a known loss are `unknown`.
 
     `holm` is the log-rank p adjusted for all pairs, not those of the slowest alone: it was chosen by the same curves.
     """
@@ -24,7 +24,7 @@ def slowest(rows: list[dict[str, Any]], table: list[dict[str, Any]], allowed: fl
     classes = {k for mine in curves.values() for k, _ in mine}
     known = [s for s in lines if s["lost"]["high"] is not None and {k for k, _ in curves[s["entry"]]} == classes != set()]
     kept = [s["entry"] for s in known if s["lost"]["high"] >= -allowed]
-    sure = [s["entry"] for s in known if s["lost"]["low"] >= -allowed]
+    within = [s["entry"] for s in known if all(m["low"] is not None and m["low"] >= -allowed for m in s["lost_by_judge"].values())]
     if len(kept) < 2:
         return None
     first = max(kept, key=lambda name: _slow(curves[name]))
@@ -35,7 +35,7 @@ def slowest(rows: list[dict[str, Any]], table: list[dict[str, Any]], allowed: fl
     return {
         "entry": first,
         "allowed": allowed,
-        "sure": sure,
+        "within": within,
         "pairs": len(pairs),
         "against": {pair[1]: {**found, "holm": adjusted.get(pair)} for pair, found in pairs.items() if pair[0] == first},
         "left_out": [s["entry"] for s in known if s["entry"] not in kept],

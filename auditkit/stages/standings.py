@@ -50,6 +50,7 @@ def _entry(name: str, mine: list[dict[str, Any]], beside: dict[str, dict[tuple[i
         "h": _mean(f"{least}: H", mine, lambda r: r["judges"][least]["h"], unit="nats").model_dump(),
         "ua_by_judge": {j: m.model_dump() for j, m in ua.items()},
         "lost": lost[worst].model_dump(),
+        "lost_by_judge": {j: m.model_dump() for j, m in lost.items()},
         "fidelity": _fidelity(mine),
         "is_floor": own != {None},
         "above_floors": [sum(e["reach"] > 0 for e in counted), len(counted)] if counted and own == {None} else None,
@@ -67,9 +68,8 @@ def _lost_of(judge: str) -> Of:
 
 
 def _floor(name: str, curves: dict[tuple[int, int], Any]) -> dict[str, Any]:
-    empty = dict.fromkeys(
-        ("models", "words", "is_floor", "ua", "noise_ua", "h", "ua_by_judge", "lost", "fidelity", "above_floors", "against")
-    )
+    measured = ("models", "words", "ua", "noise_ua", "h", "ua_by_judge", "lost", "lost_by_judge", "fidelity", "above_floors", "against")
+    empty = dict.fromkeys((*measured, "is_floor"))
     return {"entry": name, "floor": True, "n": len(curves), **empty, "curve": _curve(curves)}
 
 

@@ -20,7 +20,7 @@ def imitating(says: Says) -> training.Step:
         if t is None:
             t = training.timesteps(len(batch.x0), seed=int(seed), step=step).to(batch.x0.device)
         x_t = noising(batch.x0, t, abar, seed=seed, step=step)
-        n = batch.forgotten  # and not the mask: how many rows it picks is known to the device alone, and a recording cannot ask
+        n = batch.n_forget  # and not the mask: how many rows it picks is known to the device alone, and a recording cannot ask
         with precision.cast(net):
             with torch.no_grad():
                 wanted = says(net, x_t[:n], t[:n], batch.labels[:n]).float()
@@ -37,12 +37,12 @@ def imitating(says: Says) -> training.Step:
 
 def under(after: Tensor) -> Says:
     """What the same network says under another label: `after` (labels,) gives the label to ask for each."""
-    on: dict[torch.device, Tensor] = {}  # copied once: a recording cannot hold a copy from the host
+    copies: dict[torch.device, Tensor] = {}  # made once: a recording cannot hold a copy from the host
 
     def says(net: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        if labels.device not in on:
-            on[labels.device] = after.to(labels.device)
-        said: Tensor = net(x_t, t, class_labels=on[labels.device][labels]).sample
+        if labels.device not in copies:
+            copies[labels.device] = after.to(labels.device)
+        said: Tensor = net(x_t, t, class_labels=copies[labels.device][labels]).sample
         return said
 
     return says

@@ -67,6 +67,8 @@ def test_rows_of_another_shape_are_refused(tiny):
     step_ = captured.Captured(net, parameters, optimizer, training.Loss(), diffusion.abar(), clip=1.0)
     step_(work.batches(0), 1e-3, seed=0, step=0)
     batch = work.batches(1)
+    with pytest.raises(ValueError, match="same rows to forget"):
+        step_(training.Batch(batch.x0, batch.labels, ~batch.forget, batch.weight), 1e-3, seed=0, step=1)
     with pytest.raises(ValueError, match="as in the first step"):
         step_(training.Batch(batch.x0[:2], batch.labels[:2], batch.forget[:2], batch.weight[:2]), 1e-3, seed=0, step=1)
 
@@ -78,7 +80,7 @@ def test_it_is_off_unless_asked_for_on_a_gpu(monkeypatch):
     monkeypatch.setenv("AUDITKIT_CAPTURE", "1")
     assert captured.wanted(gpu, plain)
     assert not captured.wanted(torch.device("cpu"), plain)
-    assert captured.wanted(gpu, training.ForgetLoss(descend=imitation.imitating(lambda *_: None)).descend)
+    assert captured.wanted(gpu, imitation.imitating(lambda *_: None))
     assert not captured.wanted(gpu, lambda net, batch, loss, abar, *, seed, step: None)  # a plug-in's own, which draws timesteps itself
 
 

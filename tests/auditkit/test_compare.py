@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +11,14 @@ from auditkit.cli import run
 from auditkit.errors import UserError
 from auditkit.published import PRESETS
 from auditkit.stages import matching
-from auditkit.stages.cell import SILENT
+from auditkit.stages.choice import Choice
 from auditkit.stages.entries import entry
+from auditkit.stages.evaluate import evaluate
+from auditkit.stages.reporting import reporters
 from auditkit.stages.slowest import slowest
 from auditkit.stages.standings import standings
 
+NONE = {"judge_weights": None}
 compare_stage = importlib.import_module("auditkit.stages.compare")  # the function hides the module
 
 
@@ -114,7 +116,10 @@ def test_the_slowest_of_those_that_keep_the_rest():
     curves = {"a": lambda k: late, "b": lambda k: soon, "c": lambda k: soon if k % 2 else late, "wrecks": lambda k: line(0, 0, 0)}
     rows, table = compared(curves, {"wrecks": -0.03, "c": -0.01})
     found = slowest(rows, table, None)
-    assert found["sure"] == ["a", "b"]
+    assert found["within"] == ["a", "b"]
+    doubted = next(s for s in table if s["entry"] == "b")["lost_by_judge"]["a"]
+    doubted["low"] = -0.02  # by the judge whose mean is not the least
+    assert slowest(rows, table, None)["within"] == ["a"]
     assert (found["entry"], found["allowed"], found["left_out"], found["unknown"]) == ("a", 0.01, ["wrecks"], [])
     assert found["against"]["b"]["ain"]["value"] > found["against"]["c"]["ain"]["value"] > 1
     p = {name: found["against"][name]["logrank"]["value"] for name in "bc"}
@@ -162,8 +167,6 @@ def test_models_above_both_floors_are_counted():
         (("safemax",), (11,), {}, "0 to 9"),
         (("safemax",), (2,), {"attack": "reversal"}, "floors differ"),
         (("safemax",), (2,), {"attack": "relern"}, "relearn"),
-        (("safemax",), (2,), {"judge_weights": "nowhere.safetensors"}, "nowhere.safetensors"),
-        (("safemax",), (2,), {"judges": ("knm",)}, "knn"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_spent(methods, classes, extra, words, tmp_path, monkeypatch):
@@ -202,16 +205,40 @@ def test_a_comparison_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     assert (done.path / "curves.png").stat().st_size > 5000
 
 
-def test_networks_of_ones_own_judge_the_models_and_what_comes_back(monkeypatch):
-    asked = []
-    monkeypatch.setattr(compare_stage, "evaluate", lambda **call: asked.append(call["judge_weights"]))
-    about = {"judge_weights": "mine.safetensors", "original": None}
-    compare_stage._judged({("a", 2, 0): SimpleNamespace(spec="model", run=None)}, SimpleNamespace(spec="start"), about, SILENT)
-    monkeypatch.setattr(compare_stage, "reporters", lambda dataset, k, weights, *_: (asked.append(weights), ([], {}))[1])
-    monkeypatch.setattr(compare_stage, "points", lambda *_: SimpleNamespace(said={}))
-    compare_stage._recover([], {("a", 2, 0): None}, None, "mine.safetensors", SILENT)
-    assert set(asked) == {"mine.safetensors"}
-    assert len(asked) == 3
+def test_networks_of_ones_own_judge_the_models_and_what_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path))
+    monkeypatch.setattr(Choice, "check", lambda self, dataset: asked.append(self.judge_weights))
+    monkeypatch.setattr(compare_stage, "evaluate", lambda **call: (asked.append(call["judge_weights"]), evaluate(**call | NONE))[1])
+    monkeypatch.setattr(compare_stage, "reporters", lambda of, k, given, *rest: (asked.append(given), reporters(of, k, None, *rest))[1])
+    asked, counts = [], {"n": 20, "retain_n": 2}
+    budget = {"steps": 1, "n": 10, "images": 5}
+    stages.compare(("retrain",), (2,), judges=("knn",), counts=counts, budget=budget, judge_weights="mine.safetensors")
+    assert asked == ["mine.safetensors"] * 4  # checked; judged, and again from its run; the attack
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"judge_weights": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"judge_weights": "empty"}, "holds no .safetensors file"),
+        ({"counts": {"n": 0}}, "at least 1"),
+        ({"judges": ("knm",)}, "knn"),
+    ],
+)
+@pytest.mark.parametrize("ask", ["compare", "plan_compare", "audit"])
+def test_judges_that_cannot_judge_are_refused_before_anything_is_spent(ask, given, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    alone = {"counts": {}, "seeds": 1, "attack": None, "data_name": "digits", "original": None}
+    calls = {
+        "compare": lambda: stages.compare(("safemax",), (2,), **given),
+        "plan_compare": lambda: stages.plan_compare(("safemax",), (2,), **alone | given),
+        "audit": lambda: stages.audit((2,), **({"params": {"evaluate": given["counts"]}} if "counts" in given else given)),
+    }
+    with pytest.raises(UserError, match=words):
+        calls[ask]()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_label_of_ones_own():

