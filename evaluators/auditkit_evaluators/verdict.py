@@ -65,7 +65,10 @@ def _absence(evidence: Sequence[Evidence], structure: Structure, name: str) -> t
     informative = [e for e in evidence if e.informative]
     silent = [e for e in informative if e.share.high is not None and e.share.high <= ABSENT]
     if len(informative) < WITNESSES:
-        return "UNDECIDED", [*why, f"judges informative about it: {len(informative)}, NO CLASS needs {WITNESSES}"]
+        return "UNDECIDED", [
+            *why,
+            f"judges informative about it: {len(informative)}, NO CLASS needs {WITNESSES}; --judge-weights adds networks",
+        ]
     if not (_families(silent) >= WITNESSES or (_families(informative) == 1 and len(silent) == len(informative))):
         return "UNDECIDED", [
             *why,
