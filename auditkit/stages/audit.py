@@ -11,9 +11,8 @@ from auditkit.stages import source
 from auditkit.stages.attack import INDEX, Case, calls_of, cell, find_case, index
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.choice import Choice, counts_of
-from auditkit.stages.evaluate import EVALUATION, evaluate, sample_calls
+from auditkit.stages.evaluate import EVALUATION, evaluate
 from auditkit.stages.sample import images as images_of
-from auditkit.stages.sample import sample
 from auditkit.stages.train import find_original, make_params, unlearn
 from auditkit_attacks import AUDITED, module_of
 
@@ -63,9 +62,7 @@ def audit(
         case = Case(source.of_run(subject, "subject"), start, forget)
     else:
         case = find_case(model, original, data_name, classes)
-    cells = _cells(case, dataset, budgets, seed)
-    cells += [(sample, plan) for plan in sample_calls(case, dataset, **counts, seed=seed).values()]
-    side_by_side(cells, "attacking, and sampling what is judged", console)
+    side_by_side(_cells(case, dataset, budgets, seed), "attacking", console)
     attacks = {name: index(name, case, dataset, budgets[name], seed, console) for name in AUDITED}
     given: dict[str, Any] = {**counts, **case.given}
     judged = evaluate(judges, console=console, classes=case.classes, attacks=attacks, **how, **given, **common)

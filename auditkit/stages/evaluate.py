@@ -146,20 +146,16 @@ def _panel(choice: Choice, dataset: data.Dataset, seed: int, console: Console) -
     return judging.build(choice.judges, dataset, clip_model=choice.clip_model, weights=weights, seed=seed, console=console)
 
 
-def sample_calls(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int) -> dict[str, dict[str, Any]]:
-    """The images of each role that are judged: subject and original at full n, the controls' untouched answers at 100."""
+def _samples(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int, console: Console) -> dict[str, rundir.Run]:
+    """One sample run per role: subject and original at full n, the controls' untouched answers at 100. Little work is done in this
+    process: another one takes longer to start."""
+    roles = case.roles(dataset)
     full = dict.fromkeys(case.classes, n) | {int(c): retain_n for c in dataset.others(case.classes)}
-    calls: dict[str, dict[str, Any]] = {}
-    for role, who in case.roles(dataset).items():
+    plans: dict[str, dict[str, Any]] = {}
+    for role, who in roles.items():
         counts = full if role in ("subject", "original") else {case.classes[0]: min(n, CONTROL_N)}
         noise_for = case.classes if role == "subject" else ()
-        calls[role] = {"model": who, "counts": counts, "noise_for": noise_for, "data_name": dataset.spec, "seed": seed}
-    return calls
-
-
-def _samples(case: Case, dataset: data.Dataset, n: int, retain_n: int, seed: int, console: Console) -> dict[str, rundir.Run]:
-    """One sample run per role. Little work is done in this process: another one takes longer to start."""
-    plans = sample_calls(case, dataset, n, retain_n, seed)
+        plans[role] = {"model": who, "counts": counts, "noise_for": noise_for, "data_name": dataset.spec, "seed": seed}
     names = {role: sample_request(**plan).name for role, plan in plans.items()}
     missing = [plan for role, plan in plans.items() if rundir.known(names[role]) is None]
     images = sum(sum(plan["counts"].values()) for plan in missing)
