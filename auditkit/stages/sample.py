@@ -1,7 +1,7 @@
 """The stage that samples a model: images of chosen classes, and on request its matched noise from the same seeds."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,7 @@ IMAGES, GRID = "images.safetensors", "grid.png"
 MAX_IMAGES = 10**6
 BATCH = 250
 SHOWN = 64  # images of a class in the picture, at most
+Pieces = list[tuple[int, int, int]]  # label, first, n
 
 
 def sample(
@@ -106,12 +107,16 @@ def _draw(
     """Everything but the first `begun` images, which lie in `stack` already."""
     have = _shared_out(counts, begun)
     saved, total = time.monotonic(), begun
-    for batch in _batches(counts, have, alone=sampler.noisy):
+
+    def begin(batch: Pieces) -> Callable[[], tuple[Pieces, list[Tensor]]]:
         if sampler.noisy:
             [(label, first, n)] = batch
-            found = [sampling.sample(network, torch.full((n,), label), sampler, seed=key_of(seed, label), first=first)]
-        else:
-            found = sampling.sample_several(network, [(label, key_of(seed, label), first, n) for label, first, n in batch], sampler)
+            found = sampling.sample(network, torch.full((n,), label), sampler, seed=key_of(seed, label), first=first)
+            return lambda: (batch, [found])
+        finish = sampling.begin_several(network, [(label, key_of(seed, label), first, n) for label, first, n in batch], sampler)
+        return lambda: (batch, finish())
+
+    for batch, found in sampling.one_ahead(map(begin, _batches(counts, have, alone=sampler.noisy)), network):
         for (label, first, n), images in zip(batch, found, strict=True):
             stack.put(f"class/{label}", first, images)
             total += n
@@ -131,9 +136,9 @@ def _shared_out(counts: dict[int, int], done: int) -> dict[int, int]:
     return have
 
 
-def _batches(counts: dict[int, int], have: dict[int, int], *, alone: bool) -> Iterator[list[tuple[int, int, int]]]:
+def _batches(counts: dict[int, int], have: dict[int, int], *, alone: bool) -> Iterator[Pieces]:
     """What is missing, as (label, first, n), in batches of up to BATCH images; with `alone`, no two classes in one batch."""
-    batch: list[tuple[int, int, int]] = []
+    batch: Pieces = []
     room = BATCH
     for label, wanted in counts.items():
         first = have[label]

@@ -1,15 +1,17 @@
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from auditkit import sampling
+from auditkit import sampling, stages
 from auditkit.errors import UserError
 from auditkit.models import Model
 from auditkit.sampling import Sampler, sample
 from auditkit.solver import dpm_step
+from auditkit.stages import source
 from auditkit.stages.sample import _batches
 
 LABELS = torch.tensor([2, 7, 0, 3, 2, 9, 10, 1])
@@ -44,6 +46,33 @@ def test_several_classes_in_one_batch_are_what_each_is_alone(base, gate):
     for noisy in (Sampler(kind="ddpm"), Sampler(eta=0.5)):
         with pytest.raises(ValueError, match="noise of its own"):
             sampling.sample_several(model, pieces, noisy)
+
+
+@pytest.mark.parametrize(("device", "order"), [("cpu", "b0 f0 b1 f1 b2 f2"), ("cuda", "b0 b1 f0 b2 f1 f2")])
+def test_on_a_gpu_the_next_batch_has_begun_before_the_last_is_asked_for(device, order):
+    seen = []
+
+    def begin(k):
+        seen.append(f"b{k}")
+        return lambda: (seen.append(f"f{k}"), k)[1]
+
+    somewhere = SimpleNamespace(net=SimpleNamespace(device=torch.device(device)))
+    assert list(sampling.one_ahead(map(begin, range(3)), somewhere)) == [0, 1, 2]
+    assert seen == order.split()
+
+
+def test_images_begun_ahead_are_the_same(base, monkeypatch, tmp_path):
+    """Each batch waits for its own x_T, labels and gate, whatever was begun since."""
+    model, sampler, real = Model(base.net, gate=(7,)), Sampler(steps=3), sampling.one_ahead
+    plain = sample(model, LABELS, sampler, seed=4, batch=3)
+    counts = {2: 300, 7: 220}
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "a"))
+    whole = stages.sample(source.bundled("digits"), counts, sampler=Sampler(steps=2)).digest
+    on_gpu = SimpleNamespace(net=SimpleNamespace(device=torch.device("cuda")))
+    monkeypatch.setattr(sampling, "one_ahead", lambda begun, _: real(begun, on_gpu))
+    assert torch.equal(sample(model, LABELS, sampler, seed=4, batch=3), plain)
+    monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "b"))
+    assert stages.sample(source.bundled("digits"), counts, sampler=Sampler(steps=2)).digest == whole
 
 
 def test_what_is_missing_is_drawn_in_full_batches():

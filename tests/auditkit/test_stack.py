@@ -48,7 +48,7 @@ def test_a_sampling_job_goes_on_where_it_was_killed(monkeypatch):
     """The same bytes as of a job that was left alone; a lost part file starts over."""
     base, counts = source.bundled("digits"), {2: 300, 5: 220}
     whole = stages.sample(base, counts, sampler=sampling.Sampler(steps=2), noise_for=(2,))
-    digest, drawn, real = whole.digest, [], sampling.sample_several
+    digest, drawn, real = whole.digest, [], sampling.begin_several
     rundir.remove(whole.name)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
 
@@ -58,7 +58,7 @@ def test_a_sampling_job_goes_on_where_it_was_killed(monkeypatch):
             raise KeyboardInterrupt
         return real(network, pieces, how)
 
-    monkeypatch.setattr(sampling, "sample_several", counted)
+    monkeypatch.setattr(sampling, "begin_several", counted)
     with pytest.raises(KeyboardInterrupt):
         stages.sample(base, counts, sampler=sampling.Sampler(steps=2), noise_for=(2,))
     assert stages.sample(base, counts, sampler=sampling.Sampler(steps=2), noise_for=(2,)).digest == digest
