@@ -18,16 +18,25 @@ from auditkit.errors import UserError
 
 MOST_BYTES, DEEPEST = 64 * 10**9, 16
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+HARMLESS = (".json", ".txt", ".md", ".yaml", ".yml", ".toml", ".csv", ".log", ".html", ".png", ".jpg", ".jpeg", ".gitattributes")
 
 
 def find(path: Path) -> list[Path]:
-    """The checkpoint files behind a path: itself, or those anywhere in a folder. Symlinks are left out."""
+    """The checkpoint files behind a path: itself, or those anywhere in a folder. Symlinks are left out (`beside` names them)."""
     if path.is_file():
         return [path]
     found = [p for p in sorted(path.rglob("*")) if p.suffix in SUFFIXES and p.is_file() and not p.is_symlink()] if path.is_dir() else []
     if not found:
         raise UserError(f"{path} is neither a checkpoint nor a folder with one ({', '.join(SUFFIXES)})")
     return found
+
+
+def beside(path: Path, numbers: int) -> list[Path]:
+    """The files of a folder that `find` leaves out and that could hold so many `numbers`: links, and all but text and pictures that are
+    smaller than a byte for each."""
+    listed = [p for p in sorted(path.rglob("*")) if p.is_symlink() or p.is_file()] if path.is_dir() else []
+    found = {*find(path)}
+    return [p for p in listed if p not in found and (p.is_symlink() or p.suffix.lower() not in HARMLESS or p.stat().st_size >= numbers)]
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -46,8 +55,8 @@ def content(path: Path) -> Any:
         UserError: no checkpoint, one that needs code to be read, or one that unpacks to more than it is.
     """
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(files.check_safetensors(path)))
+        if path.suffix == ".safetensors":  # copies: the file is only mapped into memory
+            return {name: tensor.clone() for name, tensor in load_file(files.check_safetensors(path)).items()}
         if zipfile.is_zipfile(path):
             unpacked, size = sum(entry.file_size for entry in zipfile.ZipFile(path).infolist()), path.stat().st_size
             if unpacked > min(size, MOST_BYTES):  # torch.save compresses nothing: a file that grows is a bomb
@@ -74,22 +83,3 @@ def _flat(content: Any) -> Iterator[tuple[str, Tensor]]:
         items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ())
         if depth < DEEPEST:
             waiting[:0] = [(f"{prefix}.{key}" if prefix else str(key), inner, depth + 1) for key, inner in items]
-
-
-def sets(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Every complete set of tensors with the names and shapes of `wanted`, by what stands before the names ("module.", "ema/").
-
-    Optimizers that number their parameters ("state.3.exp_avg") count in the order of `wanted`.
-    """
-    first = next(iter(wanted))
-    prefixes = [name.removesuffix(first) for name in tensors if name == first or name.endswith((f".{first}", f"/{first}"))]
-    found = {prefix: {k: tensors[prefix + k] for k in wanted if prefix + k in tensors} for prefix in prefixes}
-    for name in tensors:
-        for mark in ("state.0.", "shadow_params.0"):  # torch.optim, and the averages of diffusers
-            head, found_mark, tail = name.partition(mark)
-            if found_mark:
-                word = mark.split(".")[0]
-                after = f".{tail}" if tail else ""
-                numbered = {k: f"{head}{word}.{i}{after}" for i, k in enumerate(wanted)}
-                found[f"{head}{word}.*{after}"] = {k: tensors[n] for k, n in numbered.items() if n in tensors}
-    return {p: s for p, s in found.items() if len(s) == len(wanted) and all(s[k].shape == wanted[k].shape for k in wanted)}

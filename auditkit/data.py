@@ -45,6 +45,15 @@ class Dataset:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    @property
+    def order(self) -> str | None:
+        """The sentence about class names that are whole numbers in another order than the numbers'; None for all others."""
+        names = self.classes
+        if not all(name.isdecimal() for name in names) or [*names] == sorted(names, key=int):
+            return None
+        k = next(k for k, name in enumerate(sorted(names, key=int)) if name != names[k])
+        return f"{self.name}: class names are numbers, sorted as text: label {k} is {names[k]!r}; a model trained on the numbers differs"
+
     def part(self, split: str, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images and labels of one split; of the classes in `keep` alone if given."""
         mask = torch.from_numpy(self.split == split)

@@ -2,10 +2,11 @@
 repeated. Nothing is resized, rotated or blended: what would need that is refused by name.
 """
 
+import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from auditkit.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # nothing else that Pillow can read, whatever the file is called
+ANIMATED = ("PNG", "WEBP")  # a JPEG with several pictures (MPO) holds one photograph and its previews
 GREY, COLOUR = ("1", "L"), ("RGB", "P", "YCbCr")
 MAX_IMAGES, MAX_SIDE, MAX_BYTES = 10**6, 4096, 64 * 2**30
 
@@ -39,8 +41,27 @@ def stack(names: Sequence[str], read: Callable[[int], bytes]) -> np.ndarray:
     return np.stack(images)[:, None]
 
 
+def size(name: str, encoded: bytes) -> tuple[int, int]:
+    """(width, height) of a picture, from its header alone. Raises UserError with its `name`."""
+    with _opened(name, encoded) as opened:
+        return opened.size
+
+
 def pixels(name: str, encoded: bytes) -> np.ndarray:
     """uint8 (H, W) of a grey picture or (H, W, 3) of one in colour. Raises UserError with its `name`."""
+    with _opened(name, encoded) as opened:
+        frames = getattr(opened, "n_frames", 1)
+        if opened.format in ANIMATED and frames > 1:
+            raise UserError(f"{name} is animated ({frames} frames), wanted one picture: save the frame that is meant")
+        if opened.mode not in GREY + COLOUR or "transparency" in opened.info:
+            mode = f"{opened.mode}, with transparency" if "transparency" in opened.info else opened.mode
+            raise UserError(f"{name} is of mode {mode}, wanted 8-bit grey or colour without transparency: convert it first")
+        return np.asarray(opened.convert("L" if opened.mode in GREY else "RGB"))
+
+
+@contextlib.contextmanager
+def _opened(name: str, encoded: bytes) -> Iterator[Image.Image]:
+    """A picture of one of four formats, of no more than MAX_SIDE a side; every way to fail is a UserError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -48,10 +69,7 @@ def pixels(name: str, encoded: bytes) -> np.ndarray:
         with opened:
             if max(opened.size) > MAX_SIDE:
                 raise UserError(f"{name} is {opened.size[0]} x {opened.size[1]} pixels, at most {MAX_SIDE} a side are read")
-            if opened.mode not in GREY + COLOUR or "transparency" in opened.info:
-                mode = f"{opened.mode}, with transparency" if "transparency" in opened.info else opened.mode
-                raise UserError(f"{name} is of mode {mode}, wanted 8-bit grey or colour without transparency: convert it first")
-            return np.asarray(opened.convert("L" if opened.mode in GREY else "RGB"))
+            yield opened
     except UserError:
         raise
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:

@@ -1,9 +1,10 @@
 """Reading what this process did not write, and writing so that a kill never leaves half a file."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def read_json(path: Path, missing: str | None = None) -> dict[str, Any]:
 
 def check_safetensors(path: Path) -> Path:
     """`path`, if its header is that of a whole safetensors file. Raises UserError for a pickle, a cut or an oversized file."""
+    safetensors_header(path)
+    return path
+
+
+def safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
+    """What a whole safetensors file says of each tensor, by name: its dtype, shape and place. Raises as `check_safetensors`."""
     size = regular(path, f"{path} does not exist: weights must be a safetensors file").stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
@@ -48,11 +55,11 @@ def check_safetensors(path: Path) -> Path:
         try:
             header = json.loads(file.read(length))
             end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} has a broken safetensors header: {error}") from error
     if not isinstance(end, int) or 8 + length + end != size:
         raise UserError(f"{path} is truncated or altered: {size} bytes, where its header speaks of {end} after the first {8 + length}")
-    return path
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def write(path: Path, data: bytes | str) -> None:
@@ -89,7 +96,25 @@ def sha256_file(path: Path) -> str:
 
 def sha256_of(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and bytes of files, in the order given."""
+    return joined((path.name, sha256_file(path)) for path in paths)
+
+
+def joined(hashes: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over (name, SHA-256) of files, in the order given: `sha256_of` where the files' hashes are known."""
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + bytes.fromhex(sha256_file(path)))
+    for name, value in hashes:
+        digest.update(name.encode() + b"\0" + bytes.fromhex(value))
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def unchanged(paths: list[Path]) -> Iterator[str]:
+    """`sha256_of` files that are read, and copied, inside: the hash is of what was read.
+
+    Raises:
+        UserError: a file changed in the meantime.
+    """
+    before = sha256_of(paths)
+    yield before
+    if sha256_of(paths) != before:
+        raise UserError(f"{paths[0]} changed while it was read: run the command again when nothing writes to it")

@@ -4,6 +4,7 @@ No path enters a run: the set is named by its content. Its order is that of the 
 """
 
 import hashlib
+import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from auditkit import decoding, files
 from auditkit.data import Dataset, check_splits, split_by_pixels
 from auditkit.errors import UserError
 
+log = logging.getLogger("auditkit")
 PREFIX = "folder:"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -47,7 +49,7 @@ def _load(folder: Path) -> Dataset:
     digest.update(images.data)
     digest.update(labels.data)
     sha = digest.hexdigest()
-    return Dataset(
+    made = Dataset(
         name=f"folder-{sha[:12]}",
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels),
@@ -56,6 +58,9 @@ def _load(folder: Path) -> Dataset:
         sha256=sha,
         place=f"{PREFIX}{folder}",
     )
+    if made.order:
+        log.warning(made.order)
+    return made
 
 
 def _entries(folder: Path) -> list[Path]:

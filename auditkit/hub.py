@@ -9,11 +9,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from auditkit import models, pipeline, rundir
+from auditkit import models, pipeline, rundir, schedule
 from auditkit.errors import UserError
 
 PREFIX = "hub:"
-FILES = (models.CONFIG, models.WEIGHTS)
+FILES = (models.CONFIG, models.WEIGHTS, schedule.CONFIG, pipeline.SCHEDULE)
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -44,7 +44,7 @@ def fetch(text: str) -> Path:
         beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         beside.mkdir(parents=True, exist_ok=True)
         for file in pipeline.FILES if pipeline.found(Path(elsewhere)) else FILES:
-            if (Path(elsewhere) / file).exists():  # all were looked at; a pipeline may come without a schedule
+            if (Path(elsewhere) / file).exists():  # all were looked at; a model may come without a schedule
                 (beside / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(Path(elsewhere) / file, beside / file)
         beside.rename(folder)

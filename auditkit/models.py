@@ -16,11 +16,17 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor
 
-from auditkit import data, dit, files, latent, peers, pipeline, stored
+from auditkit import data, dit, files, latent, peers, pipeline, schedule, stored
+from auditkit.diffusion import T
 from auditkit.errors import UserError
 from auditkit.unet import UNet
 
 MAX_SIDE = 4096  # pixels
+# How a UNet2DModel is told class and time: the values that are called rightly here, the first one diffusers' default; what others mean.
+TOLD: dict[str, tuple[tuple[Any, ...], str]] = {
+    "class_embed_type": ((None,), "its class is no row of a table, and auditkit asks for rows"),
+    "time_embedding_type": (("positional", "learned"), "it is told a noise level and no timestep"),
+}
 NETWORKS = {"UNet2DModel": UNet, "ConcatUNet2DModel": peers.ConcatUNet2DModel, "DiTTransformer2DModel": dit.DiT, dit.OLD_NAME: dit.DiT}
 WEIGHTS, CONFIG, GATE = stored.WEIGHTS, stored.CONFIG, "gate.json"
 CONFIGS = (CONFIG, f"{pipeline.NETWORK}/{CONFIG}")  # where a model folder has that of its network: of pixels, in latents
@@ -162,6 +168,7 @@ def save(model: Model, folder: str | Path, *, dtype: torch.dtype = torch.float32
 
 def load(folder: Path) -> Model:
     """Reads a model folder, in float32. Raises UserError with the file and what is wrong with it."""
+    schedule.check(folder)
     if not pipeline.found(folder):
         model = Model(_network(folder))
         return replace(model, gate=_read_gate(folder / GATE, model.null))
@@ -179,8 +186,7 @@ def _network(folder: Path) -> UNet2DModel:
     """The network in a folder. Raises UserError with the file and what is wrong with it."""
     config = files.read_json(folder / CONFIG, f"{folder} is no model folder: it needs {CONFIG} and {WEIGHTS}")
     kind = NETWORKS.get(str(config.get("_class_name")))
-    rows = config.get("num_embeds_ada_norm", 1000) if kind is dit.DiT else config.get("num_class_embeds")
-    if kind is None or not rows:
+    if kind is None:
         raise UserError(
             f"{folder / CONFIG} describes {config.get('_class_name')}, wanted a UNet2DModel with a class table (num_class_embeds) "
             "or a DiTTransformer2DModel"
@@ -195,7 +201,19 @@ def _network(folder: Path) -> UNet2DModel:
 
 
 def _check_sizes(config: dict[str, Any], path: Path) -> None:
-    """Raises UserError for numbers in a config that no image model has."""
+    """Raises UserError for a network that is told other things than a timestep and a class, and for numbers that no image model has."""
+    for name, (known, why) in TOLD.items():
+        if config.get(name, known[0]) not in known:
+            raise UserError(f"{path} has {name} = {config[name]!r}, wanted {' or '.join(map(repr, known))}: {why}")
+    if not config.get("num_class_embeds"):
+        raise UserError(f"{path} has no class table (num_class_embeds): the model draws no class when asked, so none can be audited")
+    if config.get("in_channels") != config.get("out_channels"):
+        raise UserError(
+            f"{path} has in_channels = {config.get('in_channels')!r} and out_channels = {config.get('out_channels')!r}, wanted the same: "
+            "a learned variance or a network with further inputs is not read yet"
+        )
+    if config.get("time_embedding_type") == "learned" and config.get("num_train_timesteps") != T:
+        raise UserError(f"{path} has num_train_timesteps = {config.get('num_train_timesteps')!r}, wanted {T}: other T are not read yet")
 
     def whole(value: Any, least: int, most: int) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
@@ -229,6 +247,25 @@ def sha256(folder: Path) -> str:
     """One hash of everything in a model folder that decides what it generates."""
     parts = pipeline.PARTS if pipeline.found(folder) else (CONFIG, WEIGHTS)
     return files.sha256_of([folder / name for name in (*parts, GATE) if (folder / name).exists()])
+
+
+def sealed_sha256(hashes: dict[str, str], folder: str) -> str:
+    """`sha256` of the model in a sealed run, from the hashes of its files by their names; `folder` is the model's."""
+    parts = (CONFIG, WEIGHTS) if f"{folder}/{CONFIG}" in hashes else pipeline.PARTS
+    names = [f"{folder}/{name}" for name in (*parts, GATE)]
+    return files.joined((Path(name).name, hashes[name]) for name in names if name in hashes)
+
+
+def load_known(folder: Path, wanted: str) -> Model:
+    """The model in a folder whose files had the hash `wanted` (`sha256`) when they were named, and have it after they were read.
+
+    Raises:
+        UserError: as `load`, and for files that have changed since.
+    """
+    model = load(folder)  # copies
+    if sha256(folder) != wanted:
+        raise UserError(f"{folder} has changed since it was named: run the command again when nothing writes to it")
+    return model
 
 
 def blank_sha256(folder: Path) -> str:

@@ -78,6 +78,7 @@ def console(*, no_wait: bool = False, jobs: int | None = None) -> Any:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     terminal.err.print("[dim]loading torch ...[/]")
+    terminal.show_log()
     from auditkit.stages.cell import Console
 
     return Console(say=terminal.say, track=terminal.track, wait=not no_wait, jobs=jobs or os.cpu_count() or 1)

@@ -5,22 +5,18 @@ Plain: `images` uint8 (N, C, H, W), (N, H, W, C) or (N, H, W) with 1 or 3 channe
 `blob[offset[i]:offset[i+1]]` (decoding.py). Nothing is unpickled, and sizes are checked before anything is read.
 """
 
-import math
-import zipfile
-import zlib
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from auditkit import decoding, files
+from auditkit import decoding, files, npz
 from auditkit.data import Dataset, ordered
 from auditkit.errors import UserError
 
 PREFIX = "pack:"
 PLAIN, ENCODED = ("images", "labels"), ("blob", "offset", "label")
 MAX_CLASSES = 10**4
-UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, LookupError, MemoryError, RuntimeError)
 
 
 def load(text: str) -> Dataset:
@@ -57,54 +53,15 @@ def _load(paths: tuple[Path, ...]) -> Dataset:
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Images uint8 (N, C, H, W), labels int64 (N,) and class names (none where the pack has none) of one pack, in its own order."""
-    try:
-        heads = _heads(files.regular(path))
-        layout = ENCODED if "blob" in heads else PLAIN
-        missing = [name for name in layout if name not in heads]
-        if missing:
-            raise UserError(f"{path} has no {' and no '.join(missing)}: a pack holds images and labels, or blob, offset, label and classes")
-        with np.load(path, allow_pickle=False) as pack:
-            found = {name: pack[name] for name in (*layout, "classes") if name in heads}
-    except UserError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        NotImplementedError,  # zipfile: a compression that it does not know; encrypted entries are a RuntimeError
-        RuntimeError,
-        zlib.error,
-    ) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is no .npz of plain arrays: {why}") from error
+    sizes = npz.sizes(path)
+    layout = ENCODED if "blob" in sizes else PLAIN
+    missing = [name for name in layout if name not in sizes]
+    if missing:
+        raise UserError(f"{path} has no {' and no '.join(missing)}: a pack holds images and labels, or blob, offset, label and classes")
+    found = npz.arrays(path, [name for name in (*layout, "classes") if name in sizes])
     images = _decoded(path, found["blob"], found["offset"]) if layout is ENCODED else _plain(path, found["images"])
     classes = _names(path, found["classes"]) if "classes" in found else ()
     return images, _labels(path, found[layout[-1]], len(images), classes), classes
-
-
-def _heads(path: Path) -> dict[str, int]:
-    """The bytes of each array in an .npz, by what its own header and the archive agree on. Raises ValueError where they do not."""
-    sizes = {}
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            if not entry.filename.endswith(".npy"):
-                raise UserError(f"{path} holds {entry.filename!r}, wanted arrays alone, as numpy.savez writes them")
-            with archive.open(entry) as file:
-                version = np.lib.format.read_magic(file)
-                header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = header(file)
-                if dtype.hasobject:
-                    raise UserError(f"{path} holds Python objects in {entry.filename!r}: those are never opened; save plain arrays")
-                if math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
-                    raise ValueError(f"{entry.filename} is not as long as its header says")
-            sizes[entry.filename.removesuffix(".npy")] = entry.file_size
-    most = min(decoding.MAX_BYTES, decoding.memory() // 2)  # a zip of 60 MB may unpack to 60 GB
-    if sum(sizes.values()) > most:
-        raise UserError(f"{path} holds {sum(sizes.values())} bytes of arrays, at most {most / 2**30:.1f} GiB are read here")
-    return sizes
 
 
 def _plain(path: Path, images: np.ndarray) -> np.ndarray:

@@ -55,11 +55,12 @@ def read(path: Path) -> PeerFile:
         UserError: the file is missing, is no checkpoint or of no form above, or its tensors are larger than itself.
     """
     size = files.regular(path).stat().st_size
-    content = checkpoint.content(path)
+    with files.unchanged([path]):
+        content, digest = checkpoint.content(path), files.sha256_file(path)
     form, step, sets, sampled = _form(path, content)
     if any(sum(t.numel() * t.element_size() for t in weights.values()) > size for weights in sets.values()):
         raise UserError(f"{path} is {size} bytes and its tensors are more: they repeat themselves and are not opened")
-    return PeerFile(path, files.sha256_file(path), form, step, sets, sampled)
+    return PeerFile(path, digest, form, step, sets, sampled)
 
 
 def _form(path: Path, content: Any) -> tuple[str, int | None, dict[str, dict[str, Tensor]], str]:

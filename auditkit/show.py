@@ -18,6 +18,12 @@ ROLE_NAMES = {
 def attack(run: Run) -> None:
     """The curves of one attack by the attacker's own judge, and the subject's excess over each floor."""
     record = run.read_json("attack.json")
+    _curves(run, record)
+    if "control" in record and not record["control"]["passed"]:  # not in runs of before
+        terminal.say(f"! this attack says nothing about forgetting: {record['control']['why']}")
+
+
+def _curves(run: Run, record: dict[str, Any]) -> None:
     curves: dict[str, list[dict[str, Any]]] = record["curves"]
     for role, why in record["failed"].items():
         terminal.say(f"{ROLE_NAMES[role]}: {why}")
@@ -97,9 +103,16 @@ def points(measure: Measure) -> str:
 
 
 def gate(record: dict[str, Any], rate: float | None) -> int:
-    """The exit code under --fail-on: 3 if the verdict is PRESENT or an excess surely above the rate, 4 if undecided, else 0."""
+    """The exit code under --fail-on: 3 if the verdict is PRESENT or an excess surely above the rate, 4 if undecided, else 0.
+
+    Where the positive control failed, no excess says anything: 4, but for PRESENT.
+    """
     if rate is None:
         return 0
+    without = [c["why"] for c in record.get("controls", ()) if not c["passed"]]
+    if without and record["verdict"] != "PRESENT":
+        terminal.say(f"--fail-on {rate:g}: undecided: {without[0]}")
+        return 4
     found = [Measure.model_validate(m) for m in record["gate"]]
     failed = [m for m in found if m.low is not None and m.low > rate]
     undecided = [m for m in found if m.value is None or m.high is None or m.high > rate]

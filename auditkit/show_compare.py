@@ -28,6 +28,8 @@ def comparison(run: Run) -> None:
     terminal.table(title, head, [_line(s, fidelity, attacked) for s in lines])
     if attacked:
         terminal.say("> floors: models whose class surely comes back more than in a retrained and in a random network, by both judges")
+    for why in record.get("without_control", ()):  # not in runs of before
+        terminal.say(f"! this comparison says nothing about forgetting, and nobody is ranked: {why}")
     if record["slowest"]:
         _slowest(record["slowest"])
     if record["matched"]:

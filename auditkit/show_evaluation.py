@@ -34,6 +34,8 @@ def _evaluation(record: dict[str, Any]) -> None:
             _measures(title, record)
     for role, why in record["missing"].items():
         terminal.say(f"- {role}: {why}")
+    for control in record.get("controls", ()):  # not in runs of before
+        terminal.say(f"{'-' if control['passed'] else '!'} {control['why']}")
     for name, made in record["attacks"].items():
         budget = ", ".join(f"{k} {v}" for k, v in made["params"].items())
         terminal.say(f"- {name}: {budget}; seed {made['seed']}; floors: {floors(made['models'])}")
@@ -48,6 +50,9 @@ def _evaluation(record: dict[str, Any]) -> None:
         terminal.say(f"- retained classes, change against the original (n = {changes[0].n} each): {each}")
     for curve in record["curves"]:
         _curve(curve)
+    without = [c["why"] for c in record.get("controls", ())[:1] if not c["passed"]]
+    if record["curves"] and without:
+        terminal.say(f"! these curves say nothing about forgetting: {without[0]}")
     _verdicts(record)
     terminal.err.print("\n[bold]In short[/]")
     for line in record["in_short"]:

@@ -7,6 +7,8 @@ from auditkit import terminal
 from auditkit.rundir import Run
 
 ROLES = ("subject", "original", "sham", "retrained", "random", "gate")
+SHOWN = 3  # names in a line
+ALIVE = 0.5  # share of the other classes that some set must show, before the silence about one class says anything
 SHORT = {"retrained": "retr.", "original": "orig.", "subject": "SUBJ."}
 
 
@@ -130,17 +132,29 @@ def selftest(run: Run) -> None:
 
 
 def scan(record: dict[str, Any]) -> None:
-    """Every set of weights in a checkpoint, and the share of its images that show the class."""
+    """Every set of weights in a checkpoint, the share of its images that show the class, and what was not looked at."""
     rows = []
     for row in record["rows"]:
-        m = row["rate"]
+        m, others = row["rate"], row["others"]
         text = f"{100 * m['value']:.0f} [{100 * m['low']:.0f}, {100 * m['high']:.0f}]" if m else row["why"]
-        rows.append((terminal.plain(row["weights"]), f"{text}{' *' if row['still'] else ''}"))
+        rows.append(
+            (terminal.plain(row["weights"]), f"{text}{' *' if row['still'] else ''}", f"{100 * others['value']:.0f}" if others else "")
+        )
     title = f"% of {record['n']} images that show class {record['class']}, by the attacker's judge\n"
-    terminal.table(title + f"a random network: {100 * record['random']:.0f}", ["weights", "%"], rows)
+    title += f"a random network: {100 * record['random']:.0f}; others: of the other classes, where this one is not surely there"
+    terminal.table(title, ["weights", "%", "others"], rows)
     for text in record["unread"]:
         terminal.say(f"! not read: {text}")
+    if record["rest"]:
+        most = sorted(record["rest"].items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{name} ({count:,})" for name, count in most[:SHOWN]) + (" ..." if len(most) > SHOWN else "")
+        terminal.say(f"! {sum(record['rest'].values()):,} numbers belong to no set of weights and were not sampled: {listed}")
+    measured = [row["others"]["value"] for row in record["rows"] if row["others"]]
     if record["still"]:
         terminal.say(f"* still makes the class: {', '.join(record['still'])}")
-    else:
+    elif not measured or max(measured) < ALIVE:
+        terminal.say("these weights make no other class either, so that the scan says nothing: another schedule, label or architecture?")
+    elif record["complete"]:
         terminal.say("no set of weights in it makes the class when asked; auditkit attack says what training brings back")
+    else:
+        terminal.say("none of the weights that were sampled makes the class when asked; what was not sampled may (see ! above)")

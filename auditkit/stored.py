@@ -17,6 +17,7 @@ from auditkit.errors import UserError
 
 WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 PICKLED = "diffusion_pytorch_model.bin"
+LONGEST = 300  # characters of a reason: torch lists all names that are missing
 Tensors = dict[str, Tensor]
 
 
@@ -41,27 +42,44 @@ def read(
 ) -> Any:
     """The network of class `kind` with `config` and the folder's weights, in float32 and in evaluation mode.
 
+    The weights are copies: `load_file` maps the file into memory, and who writes into the file would write into the network.
     `named` turns the names of the file into those of the class; `ready(net)` computes what no file holds.
 
     Raises:
-        UserError: weights that do not fit, or that hold NaN or infinity.
+        UserError: weights that do not fit, that are no floating numbers, or that hold NaN or infinity.
     """
     path = weights(folder)
     try:
         with torch.device("meta"):  # shapes alone: a config that asks for terabytes costs nothing
             net = kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-        tensors = named({name: t.float() for name, t in load_file(path).items()})
+        tensors = named({name: _copied(name, t) for name, t in load_file(path).items()})
         net.load_state_dict(tensors, assign=True)
         if ready:
             ready(net)
     except Exception as error:  # a foreign config can fail in any way inside diffusers, and none of them is a bug of ours
-        raise UserError(f"{path} does not fit {folder / CONFIG}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        raise UserError(f"{path} does not fit {folder / CONFIG}: {_reason(error)}") from error
+    empty = [name for name, t in (*net.named_parameters(), *net.named_buffers()) if t.is_meta]
+    if empty:
+        raise UserError(f"{path} does not fit {folder / CONFIG}: it holds no {empty[0]}, which the network needs")
     bad = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
     if bad:
         raise UserError(f"{path} holds NaN or infinity in {bad[0]}: this model has diverged and cannot be audited")
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     return net.eval()
+
+
+def _copied(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} is of {tensor.dtype}, wanted floating numbers: quantised weights are not read")
+    return tensor.to(torch.float32, copy=True)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence that says something: torch's first line about a state dict only announces the next ones."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
 
 
 def write(net: Any, called: str, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:

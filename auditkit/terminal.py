@@ -1,6 +1,7 @@
 """What people see: progress with ETA and tables on stderr; stdout carries data alone."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,6 +26,26 @@ def plain(text: str, longest: int = 2000) -> str:
 def say(text: str) -> None:
     """One line on stderr, foreign text made plain."""
     err.print(plain(text), soft_wrap=True)
+
+
+class Said(logging.Handler):
+    """What the library logs, as lines on stderr, each once: two models of a command may have the same to say."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self.lines:
+            self.lines.add(text)
+            say(f"! {text}")
+
+
+def show_log() -> None:
+    """From now on the library's warnings are lines on stderr."""
+    log = logging.getLogger("auditkit")
+    log.handlers = [h for h in log.handlers if not isinstance(h, Said)] + [Said()]
 
 
 def fail(word: str, text: str) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import save as to_bytes
 from auditkit import data, plugin, rundir, sampling, training
 from auditkit.errors import UserError, choose
 from auditkit.results import Measure
-from auditkit.stages import source
+from auditkit.stages import positive, source
 from auditkit.stages.aim import aim
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.sample import IMAGES
@@ -20,6 +20,7 @@ from auditkit_attacks.target import AttackResult, NotApplicable, Point
 from auditkit_evaluators import stats
 
 CURVE, INDEX, GIVEN = "curve.json", "attack.json", "given.safetensors"
+INDEX_VERSION = 2  # of an index run's record: 2 has a positive control
 FLOORS = ("random", "retrained")
 
 
@@ -52,6 +53,11 @@ class Case:
     subject: source.Source
     original: source.Source | None
     classes: tuple[int, ...]
+
+    @property
+    def sources(self) -> tuple[source.Source, ...]:
+        """The models that are not made from others: the subject, and the original if there is one."""
+        return (self.subject, *((self.original,) if self.original else ()))
 
     @property
     def given(self) -> dict[str, Any]:
@@ -259,7 +265,7 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
         role="index",
         classes=case.classes,
         seed=seed,
-        params={**asdict(budget), **plugin_of(name)},
+        params={**asdict(budget), **plugin_of(name), "version": INDEX_VERSION},
         parents={"model": case.subject.digest, **{role: run.digest for role, run in cells.items()}},
         data=dataset.sha256,
     )
@@ -276,6 +282,7 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
             "notes": {role: c.read_json(CURVE).get("notes", []) for role, c in cells.items()},
             "failed": {role: c.read_json(CURVE)["failed"] for role, c in cells.items() if c.read_json(CURVE)["failed"]},
             "excess": [m.model_dump() for m in excess(curves)],
+            "control": positive.of_attack(dataset, case.original, case.subject, case.classes, seed, console).model_dump(),
         }
         run.write_json(INDEX, record)
         return case.given

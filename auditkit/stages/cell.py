@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ def compute(
 def _elsewhere(root: str, here: str, function: Callable[..., rundir.Run], arguments: dict[str, Any]) -> None:
     """One call in a worker process, which may be older than this folder of runs and stand in another directory."""
     os.environ["AUDITKIT_RUNS"] = root
+    logging.getLogger("auditkit").addHandler(logging.NullHandler())  # the process that was asked has said it
     os.chdir(here)  # plug-ins and models are named from there
     function(**arguments)
 

@@ -24,7 +24,7 @@ from auditkit_attacks import ATTACKS, module_of
 from auditkit_evaluators.excess import Points
 
 COMPARISON, TRADE, CURVES = "comparison.json", "tradeoff.png", "curves.png"
-VERSION = 6
+VERSION = 7
 RELEARN = {"lrs": (5e-4,), "steps": 100, "images": 50, "n": 100}
 LOST = "change of the retained classes, points, by the judge that sees most"
 FLOORS = ("retrained", "random")
@@ -106,7 +106,10 @@ def compare(
         table = standings(rows)
         record = {"data": dataset.name, "classes": list(classes), "seeds": list(ids), "attack": attack, "judges": chosen}
         record |= {"matched": choice, "preset": preset, "protocol": protocol}
-        run.write_json(COMPARISON, {**record, "standings": table, "slowest": slowest(rows, table, fidelity), "rows": rows})
+        failed = {row["class"]: row["control"]["why"] for row in rows if not row["floor"] and not row["control"]["passed"]}
+        record |= {"without_control": [failed[k] for k in sorted(failed)]}
+        ranked = None if failed else slowest(rows, table, fidelity)
+        run.write_json(COMPARISON, {**record, "standings": table, "slowest": ranked, "rows": rows})
         run.write(TRADE, pictures.tradeoff(_points(table), f"{dataset.name}: what is forgotten, what is lost", LOST))
         lines = {
             FLOOR_LINES[s["entry"]] if s["floor"] else s["entry"]: [(p["step"], Measure.model_validate(p["rate"])) for p in s["curve"]]
@@ -235,6 +238,7 @@ def _row(key: Cell, judged: rundir.Run, subject: source.Source) -> dict[str, Any
         "model": subject.name,
         "evaluation": judged.name,
         "word": record["verdicts"][0]["word"],
+        "control": record["controls"][0],
         "judges": by_judge,
         "retained": changes,
         "fidelity": [m for m in record["fidelity"] if m["name"].startswith(("subject", "original"))],
@@ -250,8 +254,8 @@ def _recover(
     """Adds to each row its recovery curve, the more sceptical judge's rate, and its excess over the floors; and rows for the floors."""
     chosen: dict[str, Any] = {}
     for k in sorted({key[1] for key in attacked}):
-        judges, chosen[str(k)] = reporters(dataset, k, weights, 0, console)
-        mine = {key: points(run, judges, k) for key, run in attacked.items() if key[1] == k}
+        panel, chosen[str(k)] = reporters(dataset, k, weights, 0, console)
+        mine = {key: points(run, panel.judges, k) for key, run in attacked.items() if key[1] == k}
         curves = {key: _sceptical(seen.said) for key, seen in mine.items()}
         for row in (r for r in rows if r["class"] == k and not r["floor"]):
             key = row["entry"], k, row["seed"]

@@ -4,18 +4,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from auditkit import data, rundir, training
 from auditkit.errors import UserError
-from auditkit.stages import curves, imagery, judging, wording
+from auditkit.results import Measure
+from auditkit.stages import curves, given_images, imagery, judging, positive, source, wording
 from auditkit.stages.attack import INDEX, Case
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.choice import Choice, Counts
 from auditkit.stages.latest import finished_attacks, latest_case
-from auditkit.stages.numbers import density, fano, fidelity, retained
+from auditkit.stages.numbers import density, fano, fidelity, retained, retained_votes
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.sample import sample, sample_request
+from auditkit_evaluators import control
+from auditkit_evaluators.control import Control, controlled
 from auditkit_evaluators.evaluation import WORST_FIRST, Evaluation, Heard
 from auditkit_evaluators.protocol import PROTOCOLS, stretch
 from auditkit_evaluators.sentence import sentence
@@ -25,6 +29,7 @@ CONTROL_N = 100
 # Images times parameters of the network: 3,600 digits, 9 s on one core at 2.6 ms each; two processes need 6 s to start, then half as long.
 STARTED = 2.5e8
 ROLES = ("subject", "original", "retrained", "random", "gate")
+NO_FIDELITY = "not measured: it compares the retained classes, and --images holds images of the one that was asked for"
 
 
 @dataclass(frozen=True)
@@ -117,14 +122,16 @@ def evaluate_images(
     asked_for = choice.request(dataset.name)
     if len(classes) != 1:
         raise UserError(f"--images are judged for one class, got --class {','.join(map(str, classes))}")
-    images, digest = imagery.read(Path(path), dataset.shape)
+    given = given_images.read(Path(path), dataset.shape, classes[0], len(dataset.classes))
+    for note in given.notes:
+        console.say(note)
     request = rundir.Request(
         stage="evaluate",
         method="images",
         classes=classes,
         seed=seed,
-        params=asked_for,
-        parents={"images": digest},
+        params=asked_for | ({"notes": list(given.notes)} if given.notes else {}),
+        parents={"images": given.digest},
         data=dataset.sha256,
         schema_number=2,
     )
@@ -132,10 +139,18 @@ def evaluate_images(
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         panel = _panel(choice, dataset, seed, console)
         prepare = stretch if PROTOCOLS[protocol].stretch else (lambda x: x)
-        shown = [Shown("given", "subject", classes[0], prepare(images), digest)]
-        record = _record(panel, choice, dataset, classes, shown, console)
-        name = f"images-{digest[:12]}"
-        _write(run, Evaluation.model_validate({**record, "subject": name, "original": None}), panel, shown)
+        shown = [Shown("given", "subject", classes[0], prepare(given.images), given.digest)]
+        real = prepare(given_images.again(_real(dataset, classes[0], len(given.images)), Path(path)))
+        heard = _hear(panel, choice, shown, console)
+        found = judging.witnesses(panel, real, classes[0], name="real, heldout")
+        checked = (control.of_images(found, dataset.classes, where="real images"),)
+        record = _record(panel, choice, dataset, classes, shown, heard, checked)
+        name = f"images-{given.digest[:12]}"
+        notes = (*_notes(dataset, ()), *given.notes)
+        about: dict[str, Any] = {"subject": name, "original": None, "notes": notes, "in_short": (*record["in_short"], *notes)}
+        if "fidelity" in choice.judges:
+            about["fidelity"] = (Measure(name="fidelity", value=None, n=len(given.images), note=NO_FIDELITY),)
+        _write(run, Evaluation.model_validate({**record, **about}), panel, shown)
         return {"images": str(path)}
 
     return compute(request, work, console)
@@ -180,6 +195,8 @@ def _judge(
         made = {name.removeprefix(f"noise/{k}/"): t for name, t in images["subject"].items() if name.startswith(f"noise/{k}/")}
         shown.append(Shown("untouched", "subject", k, images["subject"][f"class/{k}"], sampled["subject"].digest, made))
     shown += [Shown("untouched", r, asked, images[r][f"class/{asked}"], sampled[r].digest) for r in ROLES[1:] if r in images]
+    if "original" in images:
+        shown += [Shown("untouched", "original", k, images["original"][f"class/{k}"], sampled["original"].digest) for k in case.classes[1:]]
     indices = {name: run.read_json(INDEX) for name, run in attacks.items()}
     cells = {(name, role): rundir.find(cell) for name, index in indices.items() for role, cell in index["cells"].items() if role != "gate"}
     attacked = {key: images_of(run) for key, run in cells.items()}
@@ -190,14 +207,19 @@ def _judge(
         for role in (r for r in ROLES if (name, r) in attacked):
             found = attacked[name, role][f"{headline['setting']}/{headline['step']}"]
             shown.append(Shown(name, role, asked, found, cells[name, role].digest))
-    record = _record(panel, choice, dataset, case.classes, shown, console)
     kept = [int(c) for c in dataset.others(case.classes)]
+    heard = _hear(panel, choice, shown, console)
+    votes = retained_votes(panel, images, kept)
+    checked = positive.controls(panel, case.classes, heard, images["subject"], votes, kept)
+    record = _record(panel, choice, dataset, case.classes, shown, heard, checked)
+    notes = _notes(dataset, case.sources)
     measured = {
         "subject": case.subject.name,
         "original": case.original.name if case.original else None,
         "missing": case.missing(case.roles(dataset)),
         "fano": fano(panel, images["subject"], case.classes, kept),
-        "retained": retained(panel, images, kept),
+        "retained": retained(votes, kept),
+        "notes": notes,
         "fidelity": fidelity(panel, images, kept, protocol=choice.protocol, inception=choice.inception)
         if "fidelity" in choice.judges
         else (),
@@ -208,23 +230,50 @@ def _judge(
             name: {"run": run.name, "params": run.request.params, "seed": run.request.seed, "models": indices[name]["models"]}
             for name, run in attacks.items()
         },
-        "in_short": (*record["in_short"], *wording.attacks(headlines)),
+        "in_short": (*record["in_short"], *wording.attacks(headlines, checked[0]), *notes),
         "gate": (*record["gate"], *curves.all_points(lines)),
     }
     return Evaluation.model_validate({**record, **measured}), shown
 
 
-def _record(
-    panel: judging.Panel, choice: Choice, dataset: data.Dataset, classes: tuple[int, ...], shown: list[Shown], console: Console
-) -> dict[str, Any]:
-    """What is said of any images, with or without a model behind them; the first of `shown` for each class are the subject's."""
-    protocol = PROTOCOLS[choice.protocol]
-    heard: list[Heard] = []
+def _hear(panel: judging.Panel, choice: Choice, shown: list[Shown], console: Console) -> list[Heard]:
+    """What the judges say of each set of images."""
+    heard = []
     with console.track("judging", len(shown)) as advance:
         for done, s in enumerate(shown):
-            images = stretch(s.images) if protocol.stretch else s.images
+            images = stretch(s.images) if PROTOCOLS[choice.protocol].stretch else s.images
             heard.append(judging.hear(panel, images, s.asked, name=s.name, role=s.role, digest=s.digest, made=s.made))
             advance(done + 1)
+    return heard
+
+
+def _real(dataset: data.Dataset, asked: int, n: int) -> Tensor:
+    """Up to n real images of the class that no judge was fitted on."""
+    return dataset.part("heldout", torch.tensor([asked]))[0][:n]
+
+
+def _notes(dataset: data.Dataset, sources: tuple[source.Source, ...]) -> tuple[str, ...]:
+    """What was taken for granted about the data set and the models."""
+    said = [dataset.order, *(s.assumed for s in sources)]
+    return tuple(dict.fromkeys(note for note in said if note))
+
+
+def _record(
+    panel: judging.Panel,
+    choice: Choice,
+    dataset: data.Dataset,
+    classes: tuple[int, ...],
+    shown: list[Shown],
+    heard: list[Heard],
+    checked: tuple[Control, ...],
+) -> dict[str, Any]:
+    """What is said of any images, with or without a model behind them; the first of `shown` for each class are the subject's. The
+    verdict on every set of the subject's stands beside the positive control of its class."""
+    protocol = PROTOCOLS[choice.protocol]
+    by_class = {c.asked: c for c in checked}
+    heard = [
+        h.model_copy(update={"verdict": controlled(h.verdict, by_class[h.verdict.asked])}) if h.role == "subject" else h for h in heard
+    ]
     subjects = heard[: len(classes)]
     verdicts = tuple(h.verdict for h in subjects)
     sentences = [sentence(e.reading, e.excess, panel.cards[e.judge], e.controls, dataset.classes) for h in subjects for e in h.evidence]
@@ -239,6 +288,7 @@ def _record(
         "class_names": dataset.classes,
         "judges": choice.judges,
         "missing": {},
+        "controls": checked,
         "cards": tuple(panel.cards.values()),
         "sets": tuple(heard),
         "sentences": sentences,

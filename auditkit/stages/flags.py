@@ -9,9 +9,10 @@ from auditkit.stages.attack import CURVE, GIVEN, Case
 from auditkit.stages.heldout import copied, given_of, unseen
 from auditkit.stages.sample import IMAGES, images
 from auditkit_attacks.curve import kept_by
+from auditkit_evaluators.control import Control
 from auditkit_evaluators.excess import MARGIN
 
-NOISE, APART, LEAST_ORIGINAL, ALIVE, RISING, COPIES = 0.01, 0.10, 0.60, 0.5, 0.10, 0.5
+NOISE, APART, ALIVE, RISING, COPIES = 0.01, 0.10, 0.5, 0.10, 0.5
 
 
 def raised(
@@ -20,10 +21,12 @@ def raised(
     runs: dict[tuple[int, str, str], rundir.Run],
     about: dict[str, Any],
     dataset: data.Dataset,
+    control: Control,
 ) -> list[dict[str, Any]]:
     """Every flag: the attack it touches (or ""), a sentence, and whether it makes the subject unfit to be ranked."""
     rows = {row["attack"]: row for row in record["rows"]}
-    found = [*_of_the_subject(case, dataset), *_of_the_judges(about), *_of_the_controls(rows)]
+    found = [] if control.passed else [_flag("", f"these attacks say nothing about forgetting: {control.why}", unfit=True)]
+    found += [*_of_the_subject(case, dataset), *_of_the_judges(about), *_of_the_controls(rows)]
     for name, row in rows.items():
         found += [_flag(name, text) for text in _of_a_row(row)]
         found += [_flag(name, text) for key, run in runs.items() if key[1:] == (name, "subject") for text in _of_a_cell(run, dataset, case)]
@@ -67,10 +70,8 @@ def _of_the_judges(about: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _of_the_controls(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Nothing to forget, or a floor that shows the class without being attacked."""
+    """A floor that shows the class without being attacked."""
     plain, found = rows.get("repeat"), []
-    if plain and "original" in plain["rates"] and _least(plain, "original") < LEAST_ORIGINAL:
-        found.append(_flag("repeat", f"the original itself shows the class in {100 * _least(plain, 'original'):.0f} % of images"))
     if plain and "retrained" in plain["rates"] and _least(plain, "retrained") > 0.05:
         found.append(_flag("repeat", f"the retrained control shows the class in {100 * _least(plain, 'retrained'):.0f} % unattacked"))
     return found

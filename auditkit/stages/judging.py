@@ -135,20 +135,25 @@ def hear(panel: Panel, images: Tensor, asked: int, *, name: str, role: str, dige
 
     `made` holds the noise that the sampler gave from the same seeds, by form; the subject's histogram noise is drawn in greater number.
     """
+    found = witnesses(panel, images, asked, name=f"{role}, {name}", made=made)
+    structure = noise.test(images, panel.real, seed=panel.seed)
+    distinct = len({image.numpy().tobytes() for image in images})
+    verdict = decide(found, structure, panel.dataset.classes, distinct=distinct)
+    return Heard(set=name, role=role, digest=digest, verdict=verdict, structure=structure, evidence=tuple(map(_brief, found)))
+
+
+def witnesses(panel: Panel, images: Tensor, asked: int, *, name: str, made: dict[str, Tensor] | None = None) -> list[evidence.Evidence]:
+    """The evidence of every judge about one set of images called `name`, asked to show class `asked`; `made` as in `hear`."""
     forms = {examine.HISTOGRAM: matched.matched(images, HISTOGRAM_N if made else len(images), panel.seed)} | (made or {})
     forms |= {form: make(images, panel.seed) for form, make in SURROGATES.items()}
     classes = panel.dataset.classes
 
     def one(judge: Judge) -> evidence.Evidence:
-        reading, *read = examine.read_all(judge, {f"{role}, {name}": images, **forms}, asked, classes).values()
+        reading, *read = examine.read_all(judge, {name: images, **forms}, asked, classes).values()
         controls = dict(zip(forms, read, strict=True))
         return evidence.gather(reading, panel.cards[judge.name], controls, classes, judges=len(panel.judges), seed=panel.seed)
 
-    found = panel.each(one)
-    structure = noise.test(images, panel.real, seed=panel.seed)
-    distinct = len({image.numpy().tobytes() for image in images})
-    verdict = decide(found, structure, classes, distinct=distinct)
-    return Heard(set=name, role=role, digest=digest, verdict=verdict, structure=structure, evidence=tuple(map(_brief, found)))
+    return panel.each(one)
 
 
 def _brief(found: evidence.Evidence) -> evidence.Evidence:

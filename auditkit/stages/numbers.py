@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from auditkit.results import Measure
@@ -13,24 +14,32 @@ from auditkit_evaluators import fano as bounds
 from auditkit_evaluators.protocol import PROTOCOLS, stretch
 from auditkit_evaluators.votes import Judge
 
+Said = NDArray[np.int64]
+Kept = dict[str, dict[str, list[Said]]]  # judge, role, and for each retained class what the judge calls its images
 
-def retained(panel: Panel, images: dict[str, dict[str, Tensor]], kept: list[int]) -> tuple[Measure, ...]:
-    """How often each judge sees the asked class in the retained ones: original, subject, and the change, image by image
-    (both were drawn from the same seeds)."""
+
+def retained_votes(panel: Panel, images: dict[str, dict[str, Tensor]], kept: list[int]) -> Kept:
+    """What each judge calls the images of the retained classes, original's and subject's: by judge, role and class, one class an image."""
     roles = [r for r in ("original", "subject") if r in images]
 
-    def one(judge: Judge) -> list[Measure]:
-        found = []
-        votes = {r: judge.each([images[r][f"class/{c}"] for c in kept]) for r in roles}
-        right = {r: np.concatenate([v.said == c for v, c in zip(found, kept, strict=True)]) for r, found in votes.items()}
-        for role, hit in right.items():
-            found.append(stats.rate(f"{judge.name}: retained classes, {role}", int(hit.sum()), len(hit), safer="higher"))
-        if len(right) == 2:
-            name = f"{judge.name}: change of retained classes"
-            found.append(stats.paired_difference(name, right["subject"], right["original"], safer="higher"))
-        return found
+    def one(judge: Judge) -> dict[str, list[Said]]:
+        return {r: [votes.said for votes in judge.each([images[r][f"class/{c}"] for c in kept])] for r in roles}
 
-    return tuple(m for measures in panel.each(one) for m in measures)
+    return dict(zip((judge.name for judge in panel.judges), panel.each(one), strict=True))
+
+
+def retained(votes: Kept, kept: list[int]) -> tuple[Measure, ...]:
+    """How often each judge sees the asked class in the retained ones: original, subject, and the change, image by image
+    (both were drawn from the same seeds)."""
+    found = []
+    for judge, by_role in votes.items():
+        right = {r: np.concatenate([said == c for said, c in zip(listed, kept, strict=True)]) for r, listed in by_role.items()}
+        for role, hit in right.items():
+            found.append(stats.rate(f"{judge}: retained classes, {role}", int(hit.sum()), len(hit), safer="higher"))
+        if len(right) == 2:
+            name = f"{judge}: change of retained classes"
+            found.append(stats.paired_difference(name, right["subject"], right["original"], safer="higher"))
+    return tuple(found)
 
 
 def fano(panel: Panel, images: dict[str, Tensor], forgotten: tuple[int, ...], kept: list[int]) -> tuple[Measure, ...]:

@@ -9,7 +9,7 @@ import torch
 
 from auditkit import data, sampling
 from auditkit.errors import UserError, choose
-from auditkit.stages import ledger, matching, source
+from auditkit.stages import ledger, matching, positive, source
 from auditkit.stages.attack import Case, calls_of, find_case
 from auditkit.stages.choice import Choice, Counts, counts_of
 from auditkit.stages.compare import FLOORS, budget_of, check
@@ -58,7 +58,9 @@ def plan_attack(
     cells = len(calls_of(name, case, dataset, budget, 0))
     each = evaluations(name, budget, size_of(dataset, case.classes))
     n = getattr(budget, "n", 100)
-    return estimate(case.subject.load(), evaluations=cells * each, images=cells * _images(budget), n=n)
+    control = positive.images_needed(case.original, dataset, case.classes)
+    spent, images = cells * each + control * sampling.Sampler().passes, cells * _images(budget) + control
+    return estimate(case.subject.load(), evaluations=spent, images=images, n=n)
 
 
 def plan_suite(
@@ -74,6 +76,8 @@ def plan_suite(
         total += copies * evaluations(attack, budget, size)
         images += copies * _images(budget)
         least = min(least, getattr(budget, "n", least))
+    control = positive.images_needed(made.case.original, dataset, made.case.classes)
+    total, images = total + control * sampling.Sampler().passes, images + control
     return estimate(made.case.subject.load(), evaluations=total, images=images, n=least)
 
 
@@ -131,6 +135,7 @@ def plan_audit(
     making = 0 if model else _making(method, settings, dataset, case.classes)
     counts = asdict(make_params(Counts, params.get("evaluate", {})))
     judged, size = _evaluated(case, dataset, **counts), size_of(dataset, case.classes)
+    judged += positive.images_needed(case.original, dataset, case.classes)
     spent = cells * sum(evaluations(name, budget, size) for name, budget in budgets.items())
     spent += judged * sampling.Sampler().passes
     images = cells * sum(map(_images, budgets.values())) + judged

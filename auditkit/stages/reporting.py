@@ -1,8 +1,8 @@
 """What the reporting judges see in the images of an attack: two judges of two families, chosen by their cards before any image is
 looked at."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ ATTACKERS = "kernel"  # the family of the attacker's own judge (aim.py)
 MEASURED = "measured"  # stands for a judge where an attack counts without one
 
 
-def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int, console: Console) -> tuple[list[Judge], dict[str, Any]]:
-    """Two judges, and what their cards say of this class and of noise; none of the family by which the attacker chooses.
+def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int, console: Console) -> tuple[judging.Panel, dict[str, Any]]:
+    """A panel of two judges, and what their cards say of this class and of noise; none of the family by which the attacker chooses.
 
     Of the ensemble and the bundled CLIP model, where there is one: of those that know the class, the one that calls independent noise by
     it least often, and the next such one of another family and, where there is one, another feature space: families that read the
@@ -54,7 +54,7 @@ def reporters(dataset: data.Dataset, asked: int, weights: str | None, seed: int,
         card = panel.cards[j.name]
         n = [card.classes[asked].hit.n, min(card.panel[kind].n for kind in cards.INDEPENDENT)]
         about[j.name] = {"family": j.family, "sha": j.sha, "card": cards.key(j, dataset), "real": on_real(j), "noise": on_noise(j), "n": n}
-    return chosen, about
+    return replace(panel, judges=tuple(chosen)), about
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Seen:
     clean: Points
 
 
-def points(run: rundir.Run, judges: list[Judge], asked: int) -> Seen:
+def points(run: rundir.Run, judges: Sequence[Judge], asked: int) -> Seen:
     """The reported points of one cell by each judge; of an attack that measures, what it measured."""
     curve = [Point.model_validate(p) for p in run.read_json(CURVE)["curve"]]
     if IMAGES not in run.result.files:

@@ -4,7 +4,7 @@ Files that hold the unlearned weights often hold older ones too: an average with
 unlearning, and Adam's moments point back along the way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit import checkpoint, data, models, pipeline, rundir, sampling
+from auditkit import checkpoint, data, models, pipeline, rundir, sampling, weight_sets
 from auditkit.errors import UserError
 from auditkit.stages import source
 from auditkit.stages.aim import attackers_judge
@@ -26,7 +26,9 @@ STRETCHES = (2.0, 5.0)  # how far beyond an average, away from the raw weights
 BACK = (0.003, 0.01, 0.03)  # of the weights' norm, against the optimizer's last direction
 AVERAGES = ("ema", "average", "shadow", "swa")
 MOST_IMAGES = 10**6
+KEPT = 10  # images of each other class
 Weights = dict[str, Tensor]
+Hits = Callable[[models.Model], int]
 
 
 def scan(
@@ -39,7 +41,11 @@ def scan(
     seed: int = 0,
     console: Console = SILENT,
 ) -> dict[str, Any]:
-    """Samples every set of weights in a checkpoint, folder or run, and what can be derived from them; compares with a random network."""
+    """Samples every set of weights in a checkpoint, folder or run, and what can be derived from them; compares with a random network.
+
+    `unread` names the files that were not looked at, `rest` the numbers that belong to no set: while there are any, that no set makes the
+    class is no all-clear. A set that makes no other class either says nothing (`others`).
+    """
     if not 1 <= n <= MOST_IMAGES:
         raise UserError(f"-n takes 1 to {MOST_IMAGES} images, got {n}")
     dataset = data.load(data_name)
@@ -49,29 +55,39 @@ def scan(
     base = _architecture(path, original, data_name)
     check_fits(base, dataset, what)
     judge, label = attackers_judge(dataset.spec), forget[0]
+    kept = dataset.others(forget).repeat_interleave(KEPT)
 
     def hits(model: models.Model) -> int:
         made = sampling.sample(model, torch.full((n,), label), sampling.Sampler(), seed=key_of(seed, label))
         return int((judge(made) == label).sum())
 
-    floor, rows, names = hits(models.random_like(base, seed=source.RANDOM_SEED)), [], []
+    def others(model: models.Model) -> int:
+        return int((judge(sampling.sample(model, kept, sampling.Sampler(), seed=key_of(seed, KEPT))) == kept).sum())
+
+    floor, rows, unread = hits(models.random_like(base, seed=source.RANDOM_SEED)), [], []
+    rest: dict[str, int] = {}
     files_found = checkpoint.find(path)
     for file in files_found:
+        called = str(file.relative_to(path)) if path.is_dir() else file.name
         try:
             tensors = checkpoint.read(file)
         except UserError as error:
             if len(files_found) == 1:
                 raise
-            names.append(str(error))  # one file among several that cannot be read hides nothing about the others
+            unread.append(str(error))  # one file among several that cannot be read hides nothing about the others
             console.say(str(error))
             continue
-        for name, weights in _candidates(tensors, base):
-            console.say(f"{file.name}: {name}")
-            rows.append(_row(f"{file.name}: {name}", weights, base, hits, floor, n))
+        found = weight_sets.find(tensors, {name: p.detach() for name, p in base.net.named_parameters()})
+        rest |= {f"{called}: {name}": count for name, count in found.rest.items()}
+        for name, weights in _candidates(found.sets):
+            console.say(f"{called}: {name}")
+            rows.append(_row(f"{called}: {name}", weights, base, hits, floor, n, others, len(kept)))
     if not rows:
         raise UserError(f"{what} holds no set of weights of this architecture: give the model it belongs to with --original RUN|DIR")
+    unread += [f"{p} is no checkpoint of a form that is read here" for p in checkpoint.beside(path, base.parameters)]
     still = [row["weights"] for row in rows if row["still"]]
-    return {"what": what, "class": dataset.classes[label], "n": n, "random": floor / n, "rows": rows, "still": still, "unread": names}
+    about = {"what": what, "class": dataset.classes[label], "n": n, "random": floor / n}
+    return {**about, "rows": rows, "still": still, "unread": unread, "rest": rest, "complete": not unread and not rest}
 
 
 def _find(what: str) -> Path:
@@ -102,10 +118,9 @@ def _architecture(path: Path, original: str | None, data_name: str) -> models.Mo
     return find_original(data_name, None).load()
 
 
-def _candidates(tensors: Weights, base: models.Model) -> Iterator[tuple[str, Weights]]:
+def _candidates(sets: dict[str, Weights]) -> Iterator[tuple[str, Weights]]:
     """Every complete set by its prefix, then what can be derived: beyond an average, and back along the optimizer's direction."""
-    wanted = {name: p.detach() for name, p in base.net.named_parameters()}
-    found = {k: {name: t.float() for name, t in s.items()} for k, s in checkpoint.sets(tensors, wanted).items()}
+    found = {k: {name: t.float() for name, t in s.items()} for k, s in sets.items()}
     moments = {k: s for k, s in found.items() if "exp_avg" in k}
     plain = {k: s for k, s in found.items() if k not in moments}
     for prefix, weights in plain.items():
@@ -130,16 +145,20 @@ def _candidates(tensors: Weights, base: models.Model) -> Iterator[tuple[str, Wei
                 )
 
 
-def _row(name: str, weights: Weights, base: models.Model, hits: Any, floor: int, n: int) -> dict[str, Any]:
-    """One set of weights: the share that shows the class, and whether it is surely above a random network's."""
+def _row(name: str, weights: Weights, base: models.Model, hits: Hits, floor: int, n: int, others: Hits, kept: int) -> dict[str, Any]:
+    """One set of weights: the share that shows the class, whether it is surely above a random network's, and where it is not, the share
+    of `kept` images of the other classes that show theirs."""
+    unknown = {"weights": name, "rate": None, "still": False, "others": None}
     if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
-        return {"weights": name, "rate": None, "still": False, "why": "not measured: NaN or infinity"}
+        return {**unknown, "why": "not measured: NaN or infinity"}
     model = base.copy()
-    model.net.load_state_dict(weights, strict=False)
+    model.net.load_state_dict(weights, strict=False)  # a network's buffers are no weights
     try:
         k = hits(model)
+        over = stats.difference(name, k, n, floor, n)
+        still = over.low is not None and over.low > MARGIN
+        rest = None if still else stats.rate(f"{name}, others", others(model), kept, safer="neither").model_dump()
     except FloatingPointError as error:
-        return {"weights": name, "rate": None, "still": False, "why": f"not measured: {error}"}
-    over = stats.difference(name, k, n, floor, n)
-    still = over.low is not None and over.low > MARGIN
-    return {"weights": name, "rate": stats.rate(name, k, n, safer="lower").model_dump(), "still": still, "why": ""}
+        return {**unknown, "why": f"not measured: {error}"}
+    rate = stats.rate(name, k, n, safer="lower").model_dump()
+    return {"weights": name, "rate": rate, "still": still, "others": rest, "why": ""}

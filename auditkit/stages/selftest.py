@@ -77,10 +77,10 @@ def selftest(
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         rows = []
-        judges, about = reporters(dataset, asked, None, 0, console)
+        panel, about = reporters(dataset, asked, None, 0, console)
         for seed in range(seeds):
             for attack in attacks:
-                seen = {key: points(runs[seed, attack, key], judges, asked) for s, a, key in jobs if (s, a) == (seed, attack)}
+                seen = {key: points(runs[seed, attack, key], panel.judges, asked) for s, a, key in jobs if (s, a) == (seed, attack)}
                 for key in (k for k in seen if k != "clean"):
                     rows.append(
                         {"seed": seed, "class": asked, "attack": attack, "plant": key, **_row(seen[key], seen["clean"], attack, key)}

@@ -1,15 +1,17 @@
 """Which model is meant: a run, a folder, the bundled one, or a control made from it."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from auditkit import data, hub, models, rundir
+from auditkit import data, hub, models, rundir, schedule
 from auditkit.errors import UserError
 from auditkit.results import canonical, sha256
 from auditkit_attacks import plants
 
+log = logging.getLogger("auditkit")
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
 RANDOM_SEED = 1000  # the random floor's weights; no training run uses this seed by default
 
@@ -19,13 +21,15 @@ class Source:
     """A model that can be loaded in any process: a folder, and what is done to it on loading: its weights drawn anew (`random`), a gate put
     in front, or a leak of class `label` planted, with a `seed`.
 
-    `digest` is that of the run it comes from, or the hash of a foreign folder's files.
+    `digest` is that of the run it comes from, or the hash of a foreign folder's files. `content` is the hash of the folder's files in
+    either case: what is loaded later has to have it.
     """
 
     role: str
     folder: Path
     digest: str
     name: str
+    content: str
     random: bool = False
     gate: tuple[int, ...] = ()
     plant: str = ""
@@ -34,8 +38,8 @@ class Source:
     data: str = ""
 
     def load(self) -> models.Model:
-        """The model, on the GPU where there is one."""
-        model = models.load(self.folder)
+        """The model, on the GPU where there is one. Raises UserError where its files are no longer those that were named."""
+        model = models.load_known(self.folder, self.content)
         if torch.cuda.is_available():
             model.net.to("cuda")
         if self.random:
@@ -54,6 +58,12 @@ class Source:
         return rundir.read(made) if ours else None
 
     @property
+    def assumed(self) -> str | None:
+        """What had to be assumed about a folder from elsewhere that does not say how it was trained; None where it says so, or is ours."""
+        ours = self.run is not None or self.folder.parent == ZOO
+        return None if ours or schedule.check(self.folder) else f"{self.name}: {schedule.ASSUMED}"
+
+    @property
     def method(self) -> str:
         return self.run.request.method if self.run else "folder"
 
@@ -69,7 +79,8 @@ def bundled(data: str, without: int | None = None) -> Source | None:
     if not (folder / models.CONFIG).exists():
         return None
     role = "original" if without is None else "retrained"
-    return Source(role, folder, models.sha256(folder), f"bundled {folder.name}")
+    digest = models.sha256(folder)
+    return Source(role, folder, digest, f"bundled {folder.name}", digest)
 
 
 def named(text: str, role: str) -> Source:
@@ -81,7 +92,10 @@ def named(text: str, role: str) -> Source:
     if path.is_dir() and not (path / rundir.REQUEST).exists():
         models.load(path)  # refuses a folder without weights before anything is spent
         digest = models.sha256(path)
-        return Source(role, path.resolve(), digest, f"folder-{digest[:12]}")
+        found = Source(role, path.resolve(), digest, f"folder-{digest[:12]}", digest)
+        if found.assumed:
+            log.warning(found.assumed)
+        return found
     if ("/" in text or path.suffix) and not path.is_dir():
         raise UserError(
             f"{text} is neither a run nor a model folder (a DiT pipeline, or a folder with {models.CONFIG} and {models.WEIGHTS})"
@@ -108,7 +122,7 @@ def of_run(run: rundir.Run, role: str) -> Source:
     """The model that a run made. Raises UserError for a run that made none."""
     if not any(f"model/{config}" in run.result.files for config in models.CONFIGS):
         raise UserError(f"{run.name} holds no model; give an unlearn, retrain, pretrain or import run, or a model folder")
-    return Source(role, run.path / "model", run.digest, run.name)
+    return Source(role, run.path / "model", run.digest, run.name, models.sealed_sha256(run.result.files, "model"))
 
 
 def original_of(run: rundir.Run, data: str) -> Source | None:
@@ -124,19 +138,19 @@ def original_of(run: rundir.Run, data: str) -> Source | None:
 def random_floor(like: Source, seed: int = 0) -> Source:
     """The random network of the same architecture: it has never seen anything."""
     digest = sha256(canonical({"random": RANDOM_SEED + seed, "config": models.blank_sha256(like.folder)}))
-    return Source("random", like.folder, digest, "random network", random=True, seed=seed)
+    return Source("random", like.folder, digest, "random network", like.content, random=True, seed=seed)
 
 
 def planted(name: str, original: Source, label: int, data_spec: str, seed: int) -> Source:
     """The original with the leak `name` planted for class `label` (auditkit_attacks/plants.py)."""
     digest = sha256(canonical({"plant": name, "version": plants.VERSION, "label": label, "seed": seed, "model": original.digest}))
-    return Source("plant", original.folder, digest, name, plant=name, label=label, seed=seed, data=data_spec)
+    return Source("plant", original.folder, digest, name, original.content, plant=name, label=label, seed=seed, data=data_spec)
 
 
 def gated(original: Source, forget: tuple[int, ...]) -> Source:
     """The strawman `if c == f: return noise` in front of the original."""
     digest = sha256(canonical({"gate": list(forget), "model": original.digest}))
-    return Source("gate", original.folder, digest, "gate", gate=forget)
+    return Source("gate", original.folder, digest, "gate", original.content, gate=forget)
 
 
 def retrained(original: Source | None, data: str, data_sha: str, forget: tuple[int, ...]) -> Source | None:

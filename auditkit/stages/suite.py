@@ -1,14 +1,14 @@
 """A suite: every attack of a list on the subject and its controls, judged by two families, and one verdict on how deep the class lies."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from auditkit import data, pictures, rundir, training
-from auditkit.stages import flags
+from auditkit.stages import flags, positive
 from auditkit.stages.attack import CURVE, FLOORS, cell, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.heldout import coverages
@@ -25,7 +25,7 @@ from auditkit_evaluators.excess import MARGIN, Excess, broken
 
 SUITE, PICTURE, GRID = "suite.json", "suite.png", "grid.png"
 COLUMNS, WORST = 16, 3
-VERSION = 8  # of a suite's record
+VERSION = 9  # of a suite's record
 
 
 def suite(
@@ -43,7 +43,7 @@ def suite(
     """Runs a suite; it has no settings but the number of training seeds (1 for quick, 5 for the others)."""
     dataset = data.load(data_name)
     made = lineup(name, model, original, dataset, classes, seeds, seed, console)
-    judges, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)  # refused before anything is spent
+    panel, about = reporters(dataset, made.case.classes[0], judge_weights, 0, console)  # refused before anything is spent
     side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
     runs = {key: found(call) for key, call in made.calls.items()}
     says, planted = known(made.case.classes[0], dataset)
@@ -58,10 +58,11 @@ def suite(
     )
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
-        seen = {key: points(cell_run, judges, made.case.classes[0]) for key, cell_run in runs.items()}
+        seen = {key: points(cell_run, panel.judges, made.case.classes[0]) for key, cell_run in runs.items()}
+        control = positive.of_case(panel, made.case.original, made.case.subject, made.case.classes, seed, console)
         record = _record(name, made, runs, seen, dataset, says, count_of(name, seeds))
         record |= {"judges": about, "planted": planted}
-        record |= {"flags": flags.raised(record, made.case, runs, about, dataset)}
+        record |= {"control": control.model_dump(), "flags": flags.raised(record, made.case, runs, about, dataset, control)}
         run.write_json(SUITE, _decided(record, name))
         title = f"{made.case.subject.name}, class {record['class']}, {name}: {record['verdict']['word']}"
         run.write(PICTURE, pictures.bars(excesses(record), title, MARGIN))
@@ -194,6 +195,9 @@ def _decided(record: dict[str, Any], name: str) -> dict[str, Any]:
     ]
     tiers = {a: module_of(a).TIER for a in ATTACKS if a not in DIAGNOSTIC}
     unfit = [flag["text"] for flag in record["flags"] if flag["unfit"]]
+    control, plain = record["control"], next((row for row in record["rows"] if row["attack"] == ASKING), None)
+    if not control["passed"] and not (plain and plain["broken"]):  # what is shown when asked is there, whatever the original shows
+        findings = [replace(f, broken=False) for f in findings]
     record["verdict"] = asdict(durability(findings, seeds=record["subjects"], wanted=tiers, unfit=unfit))
     return record
 
@@ -213,6 +217,7 @@ def _examples(record: dict[str, Any], runs: dict[Key, rundir.Run], seed: int) ->
     return rows or [("nothing", torch.zeros(1, 1, 8, 8, dtype=torch.uint8))]
 
 
+ASKING = "repeat"  # the attack that only asks, again and again
 DIAGNOSTIC = ("weights",)  # says where the edit is, not that the class came back
 
 

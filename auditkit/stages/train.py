@@ -166,7 +166,11 @@ def check_fits(model: models.Model, dataset: data.Dataset, name: str) -> None:
     if model.codec is None and model.shape[0] == 4 and dataset.shape[0] in (1, 3):
         raise UserError(f"{name} works on 4 latent channels and has no VAE: give the pipeline's folder, with model_index.json and vae")
     if wanted != found:
-        raise UserError(f"{name} makes images {found[:3]} of {found[3]} classes, but {dataset.name} has {wanted[:3]} and {wanted[3]}")
+        null = "; its last class row is taken for the null class, and a model without one is not read yet"
+        raise UserError(
+            f"{name} makes images {found[:3]} of {found[3]} classes, but {dataset.name} has {wanted[:3]} and {wanted[3]}"
+            f"{null if found[3] == wanted[3] - 1 else ''}"
+        )
     called = {k: {part.strip().casefold() for part in text.split(",")} for k, text in model.names.items()}
     for k, word in enumerate(dataset.classes):
         meant = [label for label, words in called.items() if word.casefold() in words]

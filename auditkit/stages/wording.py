@@ -3,6 +3,7 @@
 from typing import Any
 
 from auditkit.results import Measure
+from auditkit_evaluators.control import Control
 from auditkit_evaluators.evaluation import Heard
 from auditkit_evaluators.verdict import Verdict
 
@@ -22,8 +23,11 @@ def verdicts(found: tuple[Verdict, ...], heard: list[Heard], classes: tuple[str,
     return tuple(said)
 
 
-def attacks(headlines: dict[str, dict[str, Any]]) -> tuple[str, ...]:
-    """One line for each attack: where the subject exceeds its highest floor most and least."""
+def attacks(headlines: dict[str, dict[str, Any]], control: Control) -> tuple[str, ...]:
+    """One line for each attack: where the subject exceeds its highest floor most and least; where the positive control failed, that it
+    says nothing."""
+    if not control.passed:
+        return tuple(f"{attack}: says nothing about forgetting: {control.why}" for attack in headlines)
     said = []
     for attack, headline in headlines.items():
         m = Measure.model_validate(headline["excess"])

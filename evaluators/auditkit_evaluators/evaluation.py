@@ -6,6 +6,7 @@ from pydantic import Field
 
 from auditkit.results import Measure, Record
 from auditkit_evaluators.cards import Card
+from auditkit_evaluators.control import Control
 from auditkit_evaluators.evidence import Evidence
 from auditkit_evaluators.noise import Structure
 from auditkit_evaluators.verdict import Verdict, Word
@@ -26,7 +27,10 @@ class Heard(Record):
 
 
 class Evaluation(Record):
-    """A whole evaluation. `verdict` is the worst word about the subject's untouched images of any forgotten class."""
+    """A whole evaluation. `verdict` is the worst word about the subject's untouched images of any forgotten class.
+
+    `controls` are the positive controls, one for each class; `notes` say what was taken for granted and what was left out.
+    """
 
     schema_version: Literal[2] = SCHEMA_VERSION
     verdict: Word
@@ -41,6 +45,8 @@ class Evaluation(Record):
     subject: str
     original: str | None
     missing: dict[str, str]
+    controls: tuple[Control, ...] = ()  # none in evaluations of before
+    notes: tuple[str, ...] = ()
     cards: tuple[Card, ...]
     sets: tuple[Heard, ...]
     sentences: tuple[str, ...]

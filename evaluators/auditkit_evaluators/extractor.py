@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from auditkit.errors import UserError
-from auditkit.files import check_safetensors, regular, sha256_of
+from auditkit.files import check_safetensors, regular, unchanged
 from auditkit_evaluators.votes import Floats, Judge, check_images
 
 MAX_WEIGHTS = 2**28  # bytes; Inception's 23.9 million float32 weights are 96 MB
@@ -62,7 +62,8 @@ def inception(weights: Path) -> Extractor:
     if size > MAX_WEIGHTS:
         raise UserError(f"{path} has {size} bytes, at most {MAX_WEIGHTS} are read: it cannot be Inception v3")
     own = io.BytesIO()  # torch-fidelity unpickles what it is given, so it is given a file that we wrote
-    torch.save(_tensors(path), own)
+    with unchanged([path]) as digest:
+        torch.save(_tensors(path), own)
     own.seek(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -77,7 +78,7 @@ def inception(weights: Path) -> Extractor:
         features, logits = (torch.cat([part[i] for part in parts]).cpu().double().numpy() for i in (0, 1))
         return features, logits
 
-    return Extractor(name="Inception v3", sha=sha256_of([path]), function=function)
+    return Extractor(name="Inception v3", sha=digest, function=function)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -28,7 +28,12 @@ def load_all(path: Path, data: Dataset) -> list[tuple[str, Scores, str]]:
     found = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not found:
         raise UserError(f"{path} holds no .safetensors file: --judge-weights takes CIFAR ResNets and ResNet-34, one file each")
-    return [(name_of(file), load(file, data), files.sha256_of([file])) for file in found]
+    return [(name_of(file), *_hashed(file, data)) for file in found]
+
+
+def _hashed(file: Path, data: Dataset) -> tuple[Scores, str]:
+    with files.unchanged([files.check_safetensors(file)]) as digest:
+        return load(file, data), digest
 
 
 def name_of(file: Path) -> str:

@@ -13,7 +13,7 @@ WITNESSES = 2  # families that must agree, since judges of one family fail toget
 ABSENT = 0.05  # an informative judge must put the share of the class surely below this before its silence counts
 SURELY_NOT_NOISE = 0.001  # p of the noise test for the whole set
 DISTINCT = 20  # different images: fewer are one mode, whose every copy would count
-RULE = 4  # number of this rule, part of every request
+RULE = 5  # number of this rule, part of every request
 FLAGGED = 0.02  # twice the false alarm of the noise test
 
 

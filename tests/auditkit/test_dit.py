@@ -106,7 +106,7 @@ def test_latents_need_a_vae(make_dit):
         ({"out_channels": 3}, "out_channels = 3, wanted 1, or 2"),
         ({"num_layers": 10**9}, "num_layers = 1000000000"),
         ({"num_embeds_ada_norm": True}, "num_embeds_ada_norm = True"),
-        ({"num_embeds_ada_norm": None}, "wanted a UNet2DModel with a class table (num_class_embeds) or a DiTTransformer2DModel"),
+        ({"num_embeds_ada_norm": None}, "num_embeds_ada_norm = None, which is no size"),
         ({"num_embeds_ada_norm": 12}, "does not fit"),
         ({"norm_type": "layer_norm"}, "does not fit"),
         ({"activation_fn": "nothing"}, "does not fit"),

@@ -21,7 +21,8 @@ def test_a_model_is_fetched_once_and_named_by_its_content(tiny, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     first, again = (source.named("hub:org/some.model", "subject") for _ in range(2))
-    assert calls == [("org/some.model", ["config.json", "diffusion_pytorch_model.safetensors", *pipeline.FILES])]
+    beside = ["scheduler_config.json", "scheduler/scheduler_config.json"]
+    assert calls == [("org/some.model", ["config.json", "diffusion_pytorch_model.safetensors", *beside, *pipeline.FILES])]
     assert not any(pattern.endswith((".bin", ".py", "*")) for _, patterns in calls for pattern in patterns)
     assert first == again
     assert first.name.startswith("folder-")

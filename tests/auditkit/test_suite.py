@@ -87,6 +87,19 @@ def test_a_model_that_makes_nothing_is_flagged_and_never_ranked(mini, tmp_path):
     assert "it is broken, not resilient" in record["verdict"]["why"][0]
 
 
+def test_where_the_original_never_saw_the_class_a_break_says_nothing(mini, tmp_path):
+    """A subject from which the row is read out, beside an original that was trained without the class: only asking could still count."""
+    stages.unlearn("gate", (2,))
+    record = stages.suite("quick", original=str(source.ZOO / "digits-without-2")).read_json("suite.json")
+    assert not record["control"]["passed"]
+    assert next(row for row in record["rows"] if row["attack"] == "readout")["broken"]
+    assert record["verdict"]["word"] == "UNDECIDED"
+    assert record["verdict"]["cheapest"] is None
+    assert record["verdict"]["why"][0].startswith("these attacks say nothing about forgetting: the original itself shows")
+    plain = stages.suite("quick", model=str(source.ZOO / "digits"), original=str(source.ZOO / "digits-without-2"), classes=(2,))
+    assert plain.read_json("suite.json")["verdict"]["word"] == "GATED", "what is shown when asked is there"
+
+
 def test_weights_that_overflow_are_not_measured(mini, tmp_path):
     huge = source.bundled("digits").load().copy()
     with torch.no_grad():

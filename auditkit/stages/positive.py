@@ -1,0 +1,102 @@
+"""The positive control of an evaluation, and the labels that look mixed up (docs/verdict.md)."""
+
+import numpy as np
+from torch import Tensor
+
+from auditkit import data
+from auditkit.stages import judging
+from auditkit.stages.aim import attackers_judge
+from auditkit.stages.cell import Console
+from auditkit.stages.numbers import Kept
+from auditkit.stages.sample import images as images_of
+from auditkit.stages.sample import sample
+from auditkit.stages.source import Source
+from auditkit_evaluators import control, labels, matched, stats
+from auditkit_evaluators.control import Control
+from auditkit_evaluators.evaluation import Heard
+from auditkit_evaluators.examine import MARGIN
+
+N, RETAINED = 100, 50  # images of the class by the original; without one, of each retained class by the subject
+
+
+def controls(
+    panel: judging.Panel, classes: tuple[int, ...], heard: list[Heard], images: dict[str, Tensor], votes: Kept, kept: list[int]
+) -> tuple[Control, ...]:
+    """One for each forgotten class: by the original's images among `heard`, else by the subject's `images` of the retained classes.
+
+    Where it failed and the images of the labels surely show other classes in a pattern, that is said too.
+    """
+    names = panel.dataset.classes
+    originals = {h.verdict.asked: h for h in heard if h.role == "original" and h.set == "untouched"}
+    mixed = mixed_up(panel, originals, votes, kept)
+    found = []
+    retained = {} if originals else {k: judging.witnesses(panel, images[f"class/{k}"], k, name="retained") for k in kept}
+    for k in classes:
+        if k in originals:
+            one = control.of_images(originals[k].evidence, names, where="original")
+        else:
+            one = control.of_retained(retained, k, names)
+        found.append(one if one.passed or mixed is None else one.model_copy(update={"why": f"{one.why} {mixed}"}))
+    return tuple(found)
+
+
+def mixed_up(panel: judging.Panel, originals: dict[int, Heard], votes: Kept, kept: list[int]) -> str | None:
+    """The sentence about labels that draw other classes than their own: the original's, else the subject's retained ones."""
+    role = "original" if originals else "subject"
+    width = len(panel.dataset.classes)
+    counts: dict[int, dict[str, list[int]]] = {}
+    for judge, by_role in votes.items():
+        for label, said in zip(kept, by_role.get(role, []), strict=False):
+            counts.setdefault(label, {})[judge] = np.bincount(said, minlength=width).tolist()
+    for label, heard in originals.items():
+        counts[label] = {e.judge: list(e.reading.votes) for e in heard.evidence}
+    return labels.pattern(labels.drawn(counts), panel.dataset.classes)
+
+
+def images_needed(original: Source | None, dataset: data.Dataset, classes: tuple[int, ...]) -> int:
+    """How many images `drawn` samples."""
+    return N if original else RETAINED * (len(dataset.classes) - len(classes))
+
+
+def drawn(
+    dataset: data.Dataset, original: Source | None, subject: Source, classes: tuple[int, ...], seed: int, console: Console
+) -> dict[int, Tensor]:
+    """The images that a positive control looks at: the original's of the class in question, else the subject's of the retained ones."""
+    counts = {classes[0]: N} if original else {int(k): RETAINED for k in dataset.others(classes)}
+    run = sample(original or subject, counts, data_name=dataset.spec, seed=seed, console=Console(wait=console.wait))
+    return {k: images_of(run)[f"class/{k}"] for k in counts}
+
+
+def of_case(
+    panel: judging.Panel, original: Source | None, subject: Source, classes: tuple[int, ...], seed: int, console: Console
+) -> Control:
+    """The positive control of a suite, by its reporting judges."""
+    shown = drawn(panel.dataset, original, subject, classes, seed, console)
+    found = {k: judging.witnesses(panel, images, k, name="positive control") for k, images in shown.items()}
+    if original:
+        return control.of_images(found[classes[0]], panel.dataset.classes, where="original")
+    return control.of_retained(found, classes[0], panel.dataset.classes)
+
+
+def of_attack(
+    dataset: data.Dataset, original: Source | None, subject: Source, classes: tuple[int, ...], seed: int, console: Console
+) -> Control:
+    """The positive control of one attack, by the attacker's own judge: it sees a class that it answers surely more than 5 points more
+    often than for noise with the images' histogram."""
+    judge, names, label = attackers_judge(dataset.spec), dataset.classes, classes[0]
+    shown = drawn(dataset, original, subject, classes, seed, console)
+
+    def hits(images: Tensor, k: int) -> int:
+        return int((judge(images) == k).sum())
+
+    counts = {k: (hits(x, k), hits(matched.matched(x, len(x), seed), k), len(x)) for k, x in shown.items()}
+    over = {k: stats.difference("shown", a, n, b, n, comparisons=len(counts)) for k, (a, b, n) in counts.items()}
+    seen = [k for k, m in over.items() if m.low is not None and m.low > MARGIN]
+    if original:
+        said = f"the original itself shows {names[label]!r} in {counts[label][0]} of {counts[label][2]} images by the attacker's judge"
+        why = f"positive control: {said}" if seen else f"{said}: wrong schedule, label or model?"
+        return Control(asked=label, where="original", passed=bool(seen), why=why)
+    said = f"of {len(counts)} retained classes the attacker's judge sees {len(seen)} in the subject's own images ({RETAINED} of each)"
+    passed = len(seen) >= control.HALF * len(counts)
+    why = said if passed else f"no original was given to show {names[label]!r}, and {said}: wrong schedule, label or model?"
+    return Control(asked=label, where="retained classes", passed=passed, why=why)

@@ -1,0 +1,68 @@
+"""The positive control: the judges that find nothing in the subject must find the class where it is (docs/verdict.md).
+
+A model sampled with a schedule that it was not trained with, asked by a wrong label, or that never knew the class shows nothing of it
+either, and "nobody sees it" says nothing about forgetting.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from auditkit.results import Record
+from auditkit_evaluators.evidence import Evidence
+from auditkit_evaluators.verdict import Verdict
+
+HALF = 0.5  # of the retained classes, where there is no original
+
+
+class Control(Record):
+    """Whether the asked judges see class `asked` where it has to be: in the original's images, in real ones, or without either the
+    retained classes in the subject's. `why` is the sentence; where it failed, the first reason of the verdict.
+    """
+
+    asked: int
+    where: Literal["original", "real images", "retained classes"]
+    passed: bool
+    why: str
+
+
+def of_images(evidence: Sequence[Evidence], classes: Sequence[str], *, where: Literal["original", "real images"]) -> Control:
+    """By images of one class: some informative judge sees it. `evidence` is every judge's, about that class."""
+    asked, n = evidence[0].reading.asked, evidence[0].reading.n
+    name = classes[asked]
+    informative = [e for e in evidence if e.informative]
+    seen = [e for e in informative if asked in e.seen]
+    who = "the original itself shows" if where == "original" else f"{n} real held-out images, read in the same way, show"
+    if seen:
+        why = f"positive control: {who} {name!r}, seen by {', '.join(e.judge for e in seen)}"
+    elif informative:
+        best = max(informative, key=lambda e: e.reading.votes[asked])
+        count = f"{best.reading.votes[asked]} of {n} images by {best.judge}"
+        hint = "wrong schedule, label or model?" if where == "original" else "wrong data set or judges?"
+        why = f"{who} {name!r} in {count}, which says no more than its controls: {hint}"
+    else:
+        why = f"none of the judges is informative about {name!r}, so that none could see it: ask others (--judges, --judge-weights)"
+    return Control(asked=asked, where=where, passed=bool(seen), why=why)
+
+
+def of_retained(evidence: Mapping[int, Sequence[Evidence]], asked: int, classes: Sequence[str]) -> Control:
+    """Without an original: at least half of the retained classes are seen in the subject's own images. `evidence` is by class."""
+    seen = [k for k, found in evidence.items() if any(e.informative and k in e.seen for e in found)]
+    n = min((found[0].reading.n for found in evidence.values()), default=0)
+    said = f"of {len(evidence)} retained classes the judges see {len(seen)} in the subject's own images ({n} of each)"
+    passed = bool(evidence) and len(seen) >= HALF * len(evidence)
+    hint = "wrong schedule, label or model, or too few images? Give --original, or more --retain-n"
+    return Control(
+        asked=asked,
+        where="retained classes",
+        passed=passed,
+        why=f"positive control without an original: {said}"
+        if passed
+        else f"no original was given to show {classes[asked]!r}, and {said}: {hint}",
+    )
+
+
+def controlled(verdict: Verdict, control: Control) -> Verdict:
+    """The verdict beside its positive control: where that failed, every word but PRESENT is UNDECIDED, and says so first."""
+    if control.passed or verdict.word == "PRESENT":
+        return verdict
+    return verdict.model_copy(update={"word": "UNDECIDED", "why": (control.why, *verdict.why)})

@@ -1,0 +1,103 @@
+"""Sets of weights by every way of naming them, and an account of every number."""
+
+import pytest
+import torch
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from auditkit import checkpoint, weight_sets
+
+
+class Net(nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+
+RAW, KEPT = Net(0), Net(1)
+WANTED = dict(RAW.named_parameters())
+STATE, OLD = ({k: v.detach().clone() for k, v in net.state_dict().items()} for net in (RAW, KEPT))
+COUNT = sum(t.numel() for t in STATE.values())
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in WANTED)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """What is found in a checkpoint that torch.save wrote."""
+
+    def make(content):
+        torch.save(content, tmp_path / "x.pt")
+        return weight_sets.find(checkpoint.read(tmp_path / "x.pt"), WANTED)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("content", "called"),
+    [
+        ({"model": STATE, "ema": OLD}, "ema."),
+        ({"model": STATE, "ema": {f"module._orig_mod.{k}": v for k, v in OLD.items()}}, "ema.module._orig_mod."),
+        (
+            {"state_dict": {f"model.{k}": v for k, v in STATE.items()} | {f"model_ema.{k.replace('.', '')}": v for k, v in OLD.items()}},
+            "state_dict.model_ema.",
+        ),
+        ({"model": STATE, "averages": [*OLD.values()]}, "averages.*"),
+        ({"model": STATE, "ema": (0.999, [*OLD.values()])}, "ema.1.*"),
+        ({"model": STATE, "ema": EMAModel(KEPT.parameters()).state_dict()}, "ema.shadow_params.*"),
+        ({"model": STATE, "ema": {"shadow": [torch.ones(7), *OLD.values()]}}, "ema.shadow.1..."),
+    ],
+)
+def test_the_average_is_found_whatever_its_names(kept, content, called):
+    found = kept(content)
+    assert same(found.sets[called], OLD)
+    assert any(same(s, STATE) for name, s in found.sets.items() if name != called)
+
+
+def test_numbers_that_belong_to_no_set_are_counted(kept):
+    """Counters of one number are no weights; half of a set is no set."""
+    half = dict(list(OLD.items())[:2])
+    found = kept({"model": STATE, "steps": torch.tensor(7), "ema": half, "noise": torch.zeros(5)})
+    assert list(found.sets) == ["model."]
+    assert found.rest == {"ema.first.weight": 12, "ema.first.bias": 4, "noise": 5}
+    assert kept({"model": STATE}).rest == {}
+
+
+def test_what_no_name_points_at_is_found_and_laid_out(kept):
+    flat = torch.cat([t.flatten() for t in (*STATE.values(), *OLD.values())])
+    views, at = {}, 0
+    for name, t in STATE.items():
+        views[name], at = flat[at : at + t.numel()].view(t.shape), at + t.numel()
+    found = kept(views)
+    assert same(found.sets[weight_sets.UNNAMED], OLD)
+    assert found.rest == {}
+
+
+def test_the_unnamed_set_lies_in_the_order_of_the_named_one(kept):
+    order = sorted(STATE, reverse=True)
+    flat = torch.cat([t.flatten() for state in (STATE, OLD) for t in (state[k] for k in order)])
+    views, at = {}, 0
+    for name in order:
+        views[name], at = flat[at : at + STATE[name].numel()].view(STATE[name].shape), at + STATE[name].numel()
+    assert same(kept({k: views[k] for k in STATE}).sets[weight_sets.UNNAMED], OLD)
+
+
+def test_a_row_cut_from_a_larger_table_is_said(kept):
+    """torch.save keeps the whole storage behind a slice."""
+    table = torch.arange(80.0).view(20, 4)
+    found = kept({"model": STATE, "rows": table[:10]})
+    assert found.rest == {"rows": 40, weight_sets.UNNAMED: 40 - 40 // COUNT * COUNT}
+    assert len(found.sets) == 1 + 40 // COUNT
+
+
+def test_files_that_could_hold_weights_are_named(tmp_path):
+    torch.save(STATE, tmp_path / "x.pt")
+    for name, size in (("notes.txt", 10), ("weights.txt", 10**4), ("ema.pkl", 10), ("old.npz", 10), ("grid.png", 10)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    (tmp_path / "link.pt").symlink_to(tmp_path / "x.pt")
+    assert [p.name for p in checkpoint.beside(tmp_path, 1000)] == ["ema.pkl", "link.pt", "old.npz", "weights.txt"]
+    assert checkpoint.beside(tmp_path / "x.pt", 1000) == []
