@@ -19,6 +19,7 @@ class Net(nn.Module):
 RAW, KEPT = Net(0), Net(1)
 WANTED = dict(RAW.named_parameters())
 STATE, OLD = ({k: v.detach().clone() for k, v in net.state_dict().items()} for net in (RAW, KEPT))
+DOTLESS = {f"model_ema.{k.replace('.', '')}": v for k, v in OLD.items()}  # as LDM calls its average
 COUNT = sum(t.numel() for t in STATE.values())
 
 

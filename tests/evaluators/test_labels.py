@@ -35,7 +35,8 @@ def test_shifted_by_one():
     assert found.startswith("labels look shifted by one: images asked for 'one' show 'zero'")
     assert "null row may come first" in found
     assert labels.pattern({k: k + 1 for k in range(9)}, WORDS) == (
-        "labels look shifted by one: images asked for 'zero' show 'one', images asked for 'one' show 'two', images asked for 'two' show 'three'"
+        "labels look shifted by one: images asked for 'zero' show 'one', images asked for 'one' show 'two', "
+        "images asked for 'two' show 'three'"
     )
     one_odd = {k: k - 1 for k in range(1, 10)} | {5: 2}
     assert labels.pattern(one_odd, WORDS).startswith("labels look shifted by one")
