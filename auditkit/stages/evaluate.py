@@ -69,20 +69,8 @@ def evaluate(
     case = latest_case(model, original, data_name, classes, console)
     attacks = finished_attacks(case, dataset, seed) if attacks is None else attacks
     sampled = _samples(case, dataset, n, retain_n, seed, console)
-    request = rundir.Request(
-        stage="evaluate",
-        method="-".join(name.replace(":", "-").replace(".", "-").replace("_", "-").lower() for name in judges),
-        classes=case.classes,
-        seed=seed,
-        params={"n": n, "retain_n": retain_n, **asked_for},
-        parents={
-            "model": case.subject.digest,
-            **{f"sample/{role}": run.digest for role, run in sampled.items()},
-            **{f"attack/{k}": r.digest for k, r in attacks.items()},
-        },
-        data=dataset.sha256,
-        schema_number=2,
-    )
+    made_of = {f"sample/{role}": run.digest for role, run in sampled.items()} | {f"attack/{k}": r.digest for k, r in attacks.items()}
+    request = evaluate_request(case, dataset, judges, {"n": n, "retain_n": retain_n, **asked_for}, made_of, seed)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         panel = _panel(choice, dataset, seed, console)
@@ -96,6 +84,22 @@ def evaluate(
     if point:
         rundir.point("latest", run)
     return run
+
+
+def evaluate_request(
+    case: Case, dataset: data.Dataset, judges: tuple[str, ...], params: dict[str, Any], made_of: dict[str, str], seed: int
+) -> rundir.Request:
+    """What decides an evaluation, and so its name; `made_of` holds the digests of its samples and attacks."""
+    return rundir.Request(
+        stage="evaluate",
+        method="-".join(name.replace(":", "-").replace(".", "-").replace("_", "-").lower() for name in judges),
+        classes=case.classes,
+        seed=seed,
+        params=params,
+        parents={"model": case.subject.digest, **made_of},
+        data=dataset.sha256,
+        schema_number=2,
+    )
 
 
 def evaluate_images(
@@ -118,16 +122,7 @@ def evaluate_images(
     if len(classes) != 1:
         raise UserError(f"--images are judged for one class, got --class {','.join(map(str, classes))}")
     images, digest = imagery.read(Path(path), dataset.shape)
-    request = rundir.Request(
-        stage="evaluate",
-        method="images",
-        classes=classes,
-        seed=seed,
-        params=asked_for,
-        parents={"images": digest},
-        data=dataset.sha256,
-        schema_number=2,
-    )
+    request = images_request(classes, dataset, asked_for, digest, seed)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         panel = _panel(choice, dataset, seed, console)
@@ -139,6 +134,20 @@ def evaluate_images(
         return {"images": str(path)}
 
     return compute(request, work, console)
+
+
+def images_request(classes: tuple[int, ...], dataset: data.Dataset, params: dict[str, Any], digest: str, seed: int) -> rundir.Request:
+    """What decides an evaluation of images from elsewhere, and so its name; `digest` is that of their pixels."""
+    return rundir.Request(
+        stage="evaluate",
+        method="images",
+        classes=classes,
+        seed=seed,
+        params=params,
+        parents={"images": digest},
+        data=dataset.sha256,
+        schema_number=2,
+    )
 
 
 def _panel(choice: Choice, dataset: data.Dataset, seed: int, console: Console) -> judging.Panel:
