@@ -3,7 +3,7 @@
 python benchmarks/golden.py OLD NEW [--quick]
 
 Both run in this interpreter's environment, each in a process and a folder of runs of its own. Exit 0: all is equal; 1: something
-differs, stage by stage; 2: a command failed. `--quick` has small budgets (two minutes a side on two cores instead of five).
+differs, stage by stage; 2: a command failed. `--quick` has small budgets.
 """
 
 import json
@@ -94,6 +94,7 @@ def differences(old: dict[str, Run], new: dict[str, Run]) -> dict[str, list[str]
         files = sorted(k for k in a["files"].keys() | b["files"].keys() if a["files"].get(k) != b["files"].get(k))
         if before != after:
             moved = sorted(k for k in a["request"]["parents"] if a["request"]["parents"][k] != b["request"]["parents"].get(k))
+            files = [k for k in files if k != "run.json"]  # it holds the parents
             files_too = f", and {', '.join(files)}" if files else ""
             found[a["request"]["stage"]].append(f"of other parents ({', '.join(moved)}): {before} is {after}{files_too}")
         elif files:

@@ -189,6 +189,12 @@ def test_a_key_holds_any_seed(seed: int, device: str) -> None:
     assert (ints["step"], ints["row0"]) == (5, 6)
 
 
+def test_a_key_is_made_on_the_host_whatever_the_default_device() -> None:
+    """Only host memory can be pinned."""
+    with torch.device("meta"):
+        assert philox.key(1, 2, 3, device="cpu").tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("key", "step", "row0"),
     [(torch.zeros(2, dtype=torch.int64), 0, 0), (torch.zeros(3), 0, 0), (torch.zeros(3, dtype=torch.int64), 1, 0)],
