@@ -4,7 +4,8 @@
 
 Every case is drawn by its number: what the original is (a random network, a model that never saw the class, a class row that is the null
 row's or another class's, class rows in another order, an output of another sign or size, weights buried in noise), the class, and what was
-"unlearned" from it. A case whose original or subject does show the class to the attacker's judge is no such case and is drawn again.
+"unlearned" from it. Where a judge that is not asked (the attacker's) surely sees more of the class in the original or the subject than in
+noise of the same histogram, it is no such case and is drawn again.
 """
 
 import argparse
@@ -23,9 +24,10 @@ import torch
 from auditkit import cli, models, sampling
 from auditkit.stages import source
 from auditkit.stages.aim import attackers_judge
+from auditkit_evaluators import matched, stats
 
-N, SHOWN = 100, 0.2  # images of a check, and the share of them from which on a class is there
-ARGUMENTS = ["--judges", "svc,knn,forest,logistic", "-n", str(N), "--retain-n", "20", "--fail-on", "0.05"]
+CHECKED = 400  # images by which a case is found to be one
+ARGUMENTS = ["--judges", "svc,knn,forest,logistic", "-n", "100", "--retain-n", "20", "--fail-on", "0.05"]
 
 
 def stranger(rng: np.random.Generator, k: int, base: models.Model) -> tuple[str, models.Model]:
@@ -77,8 +79,12 @@ def subject_of(rng: np.random.Generator, k: int, original: models.Model) -> tupl
 
 
 def shows(model: models.Model, k: int) -> bool:
-    images = sampling.sample(model, torch.full((N,), k), sampling.Sampler(), seed=0)
-    return float((attackers_judge("digits")(images) == k).float().mean()) >= SHOWN
+    """Whether the attacker's judge calls the images k surely more often than noise with their histogram."""
+    judge, images = attackers_judge("digits"), sampling.sample(model, torch.full((CHECKED,), k), sampling.Sampler(), seed=0)
+    noise = matched.matched(images, CHECKED, 0)
+    ours, theirs = (int((judge(x) == k).sum()) for x in (images, noise))
+    low = stats.difference("shown", ours, CHECKED, theirs, CHECKED).low
+    return low is not None and low > 0
 
 
 def case(number: int, folder: Path) -> tuple[str, int, dict[str, object]]:

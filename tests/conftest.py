@@ -1,18 +1,48 @@
-"""Set before anything imports torch or Triton: kernels run in Triton's interpreter, one thread per process."""
+"""Set before anything imports torch or Triton: kernels run in Triton's interpreter, one thread per process, and no GPU is seen.
+
+With `--device cuda` kernels are compiled and a GPU is there (benchmarks/gpu.sh). Other conftests import Triton before pytest has read its
+options, so the command line is looked at here; processes that xdist starts inherit what was decided.
+"""
 
 import os
 import sys
 
-os.environ["TRITON_INTERPRET"] = "1"
+on_gpu = "--device=cuda" in sys.argv or ("--device", "cuda") in zip(sys.argv, sys.argv[1:], strict=False)
+if "PYTEST_XDIST_WORKER" not in os.environ and not on_gpu:
+    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "200"
 
-import pytest
-import torch
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser):
+    about = "Where kernels and recorded steps are tested: cpu (in Triton's interpreter) or cuda (compiled)."
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help=about)
+
+
+def pytest_configure(config):
+    """Refuses a GPU that is not there, and a compiled kernel that would be interpreted: both would pass without testing anything."""
+    if config.getoption("--device") != "cuda":
+        return
+    if os.environ.get("TRITON_INTERPRET"):
+        raise pytest.UsageError(
+            "--device cuda compiles kernels, but TRITON_INTERPRET is set: unset it, and give --device on the command line"
+        )
+    if not torch.cuda.is_available():
+        raise pytest.UsageError(f"--device cuda needs a GPU, and torch {torch.__version__} sees none: leave it out to test on the CPU")
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig):
+    """ "cpu", or "cuda" where --device says so."""
+    return pytestconfig.getoption("--device")
 
 
 @pytest.fixture(autouse=True)

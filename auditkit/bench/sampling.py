@@ -32,12 +32,15 @@ def run(size: str, repeats: int) -> dict[str, Any]:
     theirs = replace(plain, net=diffusers_own(plain.net))
     here = labels.to(device)
 
+    def draw(capture: str) -> Tensor:
+        with mock.patch.dict(os.environ, AUDITKIT_CAPTURE=capture):  # whatever the user set: the arms are to differ
+            return sampling.denoise(model, labels, how, seed=0, first=0)
+
     def ours() -> Tensor:
-        return sampling.denoise(model, labels, how, seed=0, first=0)
+        return draw("")
 
     def recorded() -> Tensor:
-        with mock.patch.dict(os.environ, AUDITKIT_CAPTURE="1"):
-            return ours()
+        return draw("1")
 
     def diffusers() -> Tensor:
         return by_diffusers(theirs, x, here, steps, how.guidance)
@@ -47,8 +50,8 @@ def run(size: str, repeats: int) -> dict[str, Any]:
         return {"what": "sampling", "size": size, "wrong": wrong}
     arms: dict[str, Arm] = {
         "auditkit": ours,
-        "diffusers' DDIM loop": diffusers,
-        "peers' sampler": lambda: peers.sample(plain.net, x, here, model.null, steps=steps, w=how.guidance),
+        "diffusers' DDIM loop": timing.as_torch_comes(diffusers),
+        "peers' sampler": timing.as_torch_comes(lambda: peers.sample(plain.net, x, here, model.null, steps=steps, w=how.guidance)),
     }
     if torch.cuda.is_available():
         wrong = timing.close("the recorded images", [recorded() for _ in range(3)][-1], ours(), HALF)

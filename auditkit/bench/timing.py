@@ -10,6 +10,16 @@ import torch
 Arm = Callable[[], object]
 
 
+def as_torch_comes(arm: Arm) -> Arm:
+    """The arm with cuDNN's own defaults instead of ours (precision.py): others' loops do not pay for our digits and digests."""
+
+    def call() -> object:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=True):
+            return arm()
+
+    return call
+
+
 def alternate(arms: dict[str, Arm], *, repeats: int, warmup: int = 1) -> dict[str, dict[str, Any]]:
     """Wall seconds of each arm over `repeats` rounds; on a GPU also its peak memory. An arm that raises is reported with its reason."""
     failed: dict[str, str] = {}

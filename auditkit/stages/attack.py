@@ -259,16 +259,7 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
     roles = case.roles(dataset)
     cells = {role: found(call) for role, call in calls_of(name, case, dataset, budget, seed).items()}
     curves = {role: [Point.model_validate(p) for p in run.read_json(CURVE)["curve"]] for role, run in cells.items()}
-    request = rundir.Request(
-        stage="attack",
-        method=method_of(name),
-        role="index",
-        classes=case.classes,
-        seed=seed,
-        params={**asdict(budget), **plugin_of(name), "version": INDEX_VERSION},
-        parents={"model": case.subject.digest, **{role: run.digest for role, run in cells.items()}},
-        data=dataset.sha256,
-    )
+    request = index_request(name, case, dataset, budget, seed, {role: run.digest for role, run in cells.items()})
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         record = {
@@ -290,6 +281,20 @@ def index(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, 
     run = compute(request, work, console)
     rundir.point("latest", run)
     return run
+
+
+def index_request(name: str, case: Case, dataset: data.Dataset, budget: Any, seed: int, cells: dict[str, str]) -> rundir.Request:
+    """What decides an index, and so its name; `cells` holds the digest of each role's cell."""
+    return rundir.Request(
+        stage="attack",
+        method=method_of(name),
+        role="index",
+        classes=case.classes,
+        seed=seed,
+        params={**asdict(budget), **plugin_of(name), "version": INDEX_VERSION},
+        parents={"model": case.subject.digest, **cells},
+        data=dataset.sha256,
+    )
 
 
 def past_gate(cells: dict[str, rundir.Run]) -> rundir.Run:

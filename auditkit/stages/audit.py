@@ -81,15 +81,7 @@ def _cells(case: Case, dataset: data.Dataset, budgets: dict[str, Any], seed: int
 
 def _summarise(case: Case, dataset: data.Dataset, judged: rundir.Run, seed: int, console: Console) -> rundir.Run:
     record = judged.read_json(EVALUATION)
-    request = rundir.Request(
-        stage="audit",
-        method=case.subject.method,
-        classes=case.classes,
-        seed=seed,
-        parents={"evaluation": judged.digest, "model": case.subject.digest},
-        data=dataset.sha256,
-        schema_number=2,
-    )
+    request = audit_request(case, case.subject.method, dataset, judged.digest, seed)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         run.write_json(SUMMARY, {**record, "evaluation": judged.name})
@@ -103,6 +95,19 @@ def _summarise(case: Case, dataset: data.Dataset, judged: rundir.Run, seed: int,
     run = compute(request, work, console)
     rundir.point("latest", run)
     return run
+
+
+def audit_request(case: Case, method: str, dataset: data.Dataset, evaluation: str, seed: int) -> rundir.Request:
+    """What decides an audit, and so its name; `evaluation` is the digest of what judged it, which holds the attacks."""
+    return rundir.Request(
+        stage="audit",
+        method=method,
+        classes=case.classes,
+        seed=seed,
+        parents={"evaluation": evaluation, "model": case.subject.digest},
+        data=dataset.sha256,
+        schema_number=2,
+    )
 
 
 def _lines(curve: dict[str, Any]) -> dict[str, list[tuple[int, Measure]]]:

@@ -79,26 +79,10 @@ def compare(
     if calls:
         side_by_side([(cell, call) for call in calls.values()], f"attack {attack} on {len(calls)} models", console)
     attacked = {key: found(call) for key, call in calls.items()}
-    request = rundir.Request(
-        stage="compare",
-        method="methods",
-        classes=classes,
-        seed=seed,
-        params={
-            "entries": [[e.name, e.method, requested(fit(e))] for e in entries],
-            "seeds": seeds,
-            "attack": attack,
-            "version": VERSION,
-            "matched": choice,
-            "preset": preset,
-        },
-        parents={
-            "original": start.digest,
-            **{"/".join(map(str, ("evaluate", *key))): run.digest for key, run in judged.items()},
-            **{"/".join(map(str, ("attack", *key))): run.digest for key, run in attacked.items()},
-        },
-        data=dataset.sha256,
-    )
+    made_of = {("evaluate", *key): run.digest for key, run in judged.items()}
+    made_of |= {("attack", *key): run.digest for key, run in attacked.items()}
+    params = {"seeds": seeds, "attack": attack, "matched": choice, "preset": preset}
+    request = compare_request(entries, classes, params, start, dataset, made_of, seed)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         rows = [_row(key, judged[key], subjects[key]) for key in cells]
@@ -125,6 +109,27 @@ def compare(
     done = compute(request, work, console)
     rundir.point("latest", done)
     return done
+
+
+def compare_request(
+    entries: Sequence[Entry],
+    classes: tuple[int, ...],
+    params: dict[str, Any],
+    start: source.Source,
+    dataset: data.Dataset,
+    made_of: dict[tuple[str, str, int, int], str],
+    seed: int,
+) -> rundir.Request:
+    """What decides a comparison, and so its name; `made_of` holds the digests of its evaluations and attacks."""
+    return rundir.Request(
+        stage="compare",
+        method="methods",
+        classes=classes,
+        seed=seed,
+        params={"entries": [[e.name, e.method, requested(fit(e))] for e in entries], "version": VERSION, **params},
+        parents={"original": start.digest, **{"/".join(map(str, key)): digest for key, digest in made_of.items()}},
+        data=dataset.sha256,
+    )
 
 
 def check(methods: Sequence[str], classes: tuple[int, ...], data_name: str, attack: str | None) -> list[Entry]:

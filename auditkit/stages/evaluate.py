@@ -74,20 +74,8 @@ def evaluate(
     case = latest_case(model, original, data_name, classes, console)
     attacks = finished_attacks(case, dataset, seed) if attacks is None else attacks
     sampled = _samples(case, dataset, n, retain_n, seed, console)
-    request = rundir.Request(
-        stage="evaluate",
-        method="-".join(name.replace(":", "-").replace(".", "-").replace("_", "-").lower() for name in judges),
-        classes=case.classes,
-        seed=seed,
-        params={"n": n, "retain_n": retain_n, **asked_for},
-        parents={
-            "model": case.subject.digest,
-            **{f"sample/{role}": run.digest for role, run in sampled.items()},
-            **{f"attack/{k}": r.digest for k, r in attacks.items()},
-        },
-        data=dataset.sha256,
-        schema_number=2,
-    )
+    made_of = {f"sample/{role}": run.digest for role, run in sampled.items()} | {f"attack/{k}": r.digest for k, r in attacks.items()}
+    request = evaluate_request(case, dataset, judges, {"n": n, "retain_n": retain_n, **asked_for}, made_of, seed)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         panel = _panel(choice, dataset, seed, console)
@@ -101,6 +89,22 @@ def evaluate(
     if point:
         rundir.point("latest", run)
     return run
+
+
+def evaluate_request(
+    case: Case, dataset: data.Dataset, judges: tuple[str, ...], params: dict[str, Any], made_of: dict[str, str], seed: int
+) -> rundir.Request:
+    """What decides an evaluation, and so its name; `made_of` holds the digests of its samples and attacks."""
+    return rundir.Request(
+        stage="evaluate",
+        method="-".join(name.replace(":", "-").replace(".", "-").replace("_", "-").lower() for name in judges),
+        classes=case.classes,
+        seed=seed,
+        params=params,
+        parents={"model": case.subject.digest, **made_of},
+        data=dataset.sha256,
+        schema_number=2,
+    )
 
 
 def evaluate_images(
@@ -125,16 +129,7 @@ def evaluate_images(
     given = given_images.read(Path(path), dataset.shape, classes[0], len(dataset.classes))
     for note in given.notes:
         console.say(note)
-    request = rundir.Request(
-        stage="evaluate",
-        method="images",
-        classes=classes,
-        seed=seed,
-        params=asked_for | ({"notes": list(given.notes)} if given.notes else {}),
-        parents={"images": given.digest},
-        data=dataset.sha256,
-        schema_number=2,
-    )
+    request = images_request(classes, dataset, asked_for, given.digest, seed, given.notes)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         panel = _panel(choice, dataset, seed, console)
@@ -154,6 +149,23 @@ def evaluate_images(
         return {"images": str(path)}
 
     return compute(request, work, console)
+
+
+def images_request(
+    classes: tuple[int, ...], dataset: data.Dataset, params: dict[str, Any], digest: str, seed: int, notes: tuple[str, ...] = ()
+) -> rundir.Request:
+    """What decides an evaluation of images from elsewhere, and so its name; `digest` is that of their pixels, `notes` say what of what was
+    given they are."""
+    return rundir.Request(
+        stage="evaluate",
+        method="images",
+        classes=classes,
+        seed=seed,
+        params=params | ({"notes": list(notes)} if notes else {}),
+        parents={"images": digest},
+        data=dataset.sha256,
+        schema_number=2,
+    )
 
 
 def _panel(choice: Choice, dataset: data.Dataset, seed: int, console: Console) -> judging.Panel:

@@ -38,8 +38,7 @@ def look(file: str, *, weights: str | None = None, size: int | None = None, clas
     model = models.Model(peer_weights.build(tensors, config))
     if len(set(classes)) != len(classes) or not all(0 <= k < model.null for k in classes):
         raise UserError(f"--class takes 0 to {model.null - 1} for this checkpoint, got {','.join(map(str, classes))}")
-    params = {"file": stored.sha256, "weights": kind, "size": config["sample_size"]}
-    request = rundir.Request(stage="import", method="peers", classes=tuple(sorted(classes)), params=params)
+    request = import_request(stored.sha256, kind, config["sample_size"], classes)
     about = {
         "form": stored.form,
         "weights": kind,
@@ -55,6 +54,12 @@ def look(file: str, *, weights: str | None = None, size: int | None = None, clas
         "size": "as asked" if size else "from the level with attention, which is at 16 x 16",
     }
     return Found(model, request, about)
+
+
+def import_request(file: str, weights: str, size: int, classes: tuple[int, ...]) -> rundir.Request:
+    """What decides an import, and so its name; `file` is the SHA-256 of the checkpoint, `size` the side of its images."""
+    params = {"file": file, "weights": weights, "size": size}
+    return rundir.Request(stage="import", method="peers", classes=tuple(sorted(classes)), params=params)
 
 
 def bring(found: Found, console: Console = SILENT) -> rundir.Run:

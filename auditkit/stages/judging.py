@@ -99,9 +99,7 @@ def _measured(
 
 def _card(judge: Judge, dataset: data.Dataset, seed: int, console: Console) -> rundir.Run:
     """The card of one judge: a run of its own, found by the hash of the judge's weights and the data, or measured now."""
-    request = rundir.Request(
-        stage="card", method=judge.name[:40], role="judge", seed=seed, params={"key": cards.key(judge, dataset)}, data=dataset.sha256
-    )
+    request = card_request(judge.name[:40], {"key": cards.key(judge, dataset)}, dataset, seed)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         run.write_json(CARD, cards.measure(judge, dataset, seed=seed).model_dump())
@@ -110,11 +108,14 @@ def _card(judge: Judge, dataset: data.Dataset, seed: int, console: Console) -> r
     return compute(request, work, Console(wait=console.wait))
 
 
+def card_request(name: str, params: dict[str, Any], dataset: data.Dataset, seed: int) -> rundir.Request:
+    """What decides a card, and so its name."""
+    return rundir.Request(stage="card", method=name, role="judge", seed=seed, params=params, data=dataset.sha256)
+
+
 def _reference(dataset: data.Dataset, seed: int, console: Console) -> reference.Reference:
     """What the noise test compares with: a run like a card, since CIFAR-10's takes 19 s."""
-    request = rundir.Request(
-        stage="card", method="noise", role="judge", seed=seed, params={"version": reference.VERSION}, data=dataset.sha256
-    )
+    request = card_request("noise", {"version": reference.VERSION}, dataset, seed)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         known = torch.cat([dataset.part(split)[0] for split in ("judges", "calibration")])

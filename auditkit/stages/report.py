@@ -32,23 +32,27 @@ def report(name: str | None = None, *, redact: bool = False, console: Console = 
     judged, attacked = (main, _beside(main, ("suite",))) if main.request.stage != "suite" else (_beside(main, ("audit", "evaluate")), main)
     used = _parents(judged) | _parents(attacked)
     seconds = attacked.result.details.get("seconds", {}) if attacked else {}
-    request = rundir.Request(
-        stage="report",
-        method=main.request.stage,
-        classes=main.request.classes,
-        params={"redact": redact, "version": 2, "seconds": seconds, "made": _machine(main)},
-        parents={
-            **{key: run.digest for key, run in (("evaluation", judged), ("suite", attacked)) if run is not None},
-            **{f"used/{key}": run.digest for key, run in used.items()},
-        },
-        data=main.request.data,
-    )
+    evidence = {key: run.digest for key, run in (("evaluation", judged), ("suite", attacked)) if run is not None}
+    evidence |= {f"used/{key}": run.digest for key, run in used.items()}
+    request = report_request(main.request, {"redact": redact, "seconds": seconds, "made": _machine(main)}, evidence)
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         run.write(PAGE, page(judged, attacked, used, seconds, redact=redact))
         return {}
 
     return compute(request, work, console)
+
+
+def report_request(about: rundir.Request, params: dict[str, Any], evidence: dict[str, str]) -> rundir.Request:
+    """What decides a page about a run that was asked for by `about`, and so its name; `evidence` holds the digests of what is on it."""
+    return rundir.Request(
+        stage="report",
+        method=about.stage,
+        classes=about.classes,
+        params={"version": 2, **params},
+        parents=evidence,
+        data=about.data,
+    )
 
 
 def page(

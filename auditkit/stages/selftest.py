@@ -64,16 +64,7 @@ def selftest(
                 jobs[seed, attack, key] = _call(attack, clean, base, asked, dataset, seed + apart)
     side_by_side([(cell, call) for call in jobs.values()], f"selftest: {len(jobs)} attacks on planted and clean models", console)
     runs = {key: found(call) for key, call in jobs.items()}
-    request = rundir.Request(
-        stage="selftest",
-        method="all" if set(attacks) == set(ATTACKS) else "some",
-        role="index",
-        classes=(asked,),
-        seed=seeds,
-        params={"version": VERSION, "attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
-        parents={"/".join(map(str, key)): run.digest for key, run in runs.items()},
-        data=dataset.sha256,
-    )
+    request = selftest_request(attacks, dataset, seeds, label, all_plants, {key: run.digest for key, run in runs.items()})
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         rows = []
@@ -90,6 +81,22 @@ def selftest(
         return {}
 
     return compute(request, work, console)
+
+
+def selftest_request(
+    attacks: tuple[str, ...], dataset: data.Dataset, seeds: int, label: int, all_plants: bool, cells: dict[tuple[int, str, str], str]
+) -> rundir.Request:
+    """What decides a selftest, and so its name; `cells` holds the digest of each (seed, attack, plant)."""
+    return rundir.Request(
+        stage="selftest",
+        method="all" if set(attacks) == set(ATTACKS) else "some",
+        role="index",
+        classes=(label,),
+        seed=seeds,
+        params={"version": VERSION, "attacks": list(attacks), "label": label, "plants": plants.VERSION, "all": all_plants},
+        parents={"/".join(map(str, key)): digest for key, digest in cells.items()},
+        data=dataset.sha256,
+    )
 
 
 def _call(attack: str, who: source.Source, base: source.Source, asked: int, dataset: data.Dataset, seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from auditkit import data, pictures, rundir, training
 from auditkit.stages import flags, positive
-from auditkit.stages.attack import CURVE, FLOORS, cell, found, needs
+from auditkit.stages.attack import CURVE, FLOORS, Case, cell, found, needs
 from auditkit.stages.cell import SILENT, Console, compute, side_by_side
 from auditkit.stages.heldout import coverages
 from auditkit.stages.lineup import Lineup, count_of, lineup
@@ -47,15 +47,8 @@ def suite(
     side_by_side([(cell, call) for call in made.calls.values()], f"{name}: {len(made.calls)} attacks", console)
     runs = {key: found(call) for key, call in made.calls.items()}
     says, planted = known(made.case.classes[0], dataset)
-    request = rundir.Request(
-        stage="suite",
-        method=name,
-        classes=made.case.classes,
-        seed=seed,
-        params={"seeds": count_of(name, seeds), "judges": about, "validated": says, "planted": planted, "version": VERSION},
-        parents={"model": made.case.subject.digest, **{"/".join(map(str, key)): run.digest for key, run in runs.items()}},
-        data=dataset.sha256,
-    )
+    params = {"seeds": count_of(name, seeds), "judges": about, "validated": says, "planted": planted}
+    request = suite_request(name, made.case, dataset, seed, params, {key: run.digest for key, run in runs.items()})
 
     def work(run: rundir.Open, state: training.State | None, save: training.Save) -> dict[str, Any]:
         seen = {key: points(cell_run, panel.judges, made.case.classes[0]) for key, cell_run in runs.items()}
@@ -72,6 +65,20 @@ def suite(
     done = compute(request, work, console)
     rundir.point("latest", done)
     return done
+
+
+def suite_request(name: str, case: Case, dataset: data.Dataset, seed: int, params: dict[str, Any], cells: dict[Key, str]) -> rundir.Request:
+    """What decides a suite, and so its name; `cells` holds the digest of each cell, `params` the seeds, the judges and what vouches for
+    the attacks."""
+    return rundir.Request(
+        stage="suite",
+        method=name,
+        classes=case.classes,
+        seed=seed,
+        params={**params, "version": VERSION},
+        parents={"model": case.subject.digest, **{"/".join(map(str, key)): digest for key, digest in cells.items()}},
+        data=dataset.sha256,
+    )
 
 
 def seconds_of(runs: dict[Key, rundir.Run]) -> dict[str, float]:

@@ -25,11 +25,16 @@ def pretrain(
     """Trains a base denoiser on the model split of a data set: one of models.ARCHITECTURES, by default the one that fits its images."""
     dataset = data.load(data_name)
     blank, called, fitted = blank_model(dataset, architecture, params or {}, seed)
-    asked = requested(fitted) | ({"architecture": called} if called != "digits" else {})  # as runs were named
-    request = rundir.Request(stage="pretrain", method=dataset.name, role="original", seed=seed, params=asked, data=dataset.sha256)
+    request = pretrain_request(dataset, called, fitted, seed)
     if torch.cuda.is_available():
         blank.net.to("cuda")
     return _train(request, from_scratch, blank, dataset, fitted, console)
+
+
+def pretrain_request(dataset: data.Dataset, architecture: str, fitted: from_scratch.Params, seed: int) -> rundir.Request:
+    """What decides a base model, and so its name."""
+    asked = requested(fitted) | ({"architecture": architecture} if architecture != "digits" else {})  # as runs were named
+    return rundir.Request(stage="pretrain", method=dataset.name, role="original", seed=seed, params=asked, data=dataset.sha256)
 
 
 def blank_model(
@@ -77,8 +82,16 @@ def unlearn(
     fitted = make_params(module.Params, recipe_of(start, method, params or {}) | (params or {}))
     model = start.load()
     check_fits(model, dataset, start.name)
+    request = unlearn_request(method, classes, fitted, start, dataset, seed)
+    return _train(request, module, model, dataset, fitted, console, point=point)
+
+
+def unlearn_request(
+    method: str, classes: tuple[int, ...], fitted: Any, start: source.Source, dataset: data.Dataset, seed: int
+) -> rundir.Request:
+    """What decides an unlearned or retrained model, and so its name."""
     stage, role = ("retrain", "retrained") if method == "retrain" else ("unlearn", "subject")
-    request = rundir.Request(
+    return rundir.Request(
         stage=stage,
         method=method,
         role=role,
@@ -89,7 +102,6 @@ def unlearn(
         parents={"original": start.digest},
         data=dataset.sha256,
     )
-    return _train(request, module, model, dataset, fitted, console, point=point)
 
 
 def _train(

@@ -87,7 +87,7 @@ def key(seed: int, step: int = 0, row0: int = 0, *, device: torch.device | str) 
     In device memory they change without recompilation, and a CUDA graph can advance them.
     """
     check_counters(step, row0, 1)
-    words = torch.tensor([(seed + 2**63) % 2**64 - 2**63, step, row0])
+    words = torch.tensor([(seed + 2**63) % 2**64 - 2**63, step, row0], device="cpu")  # whatever the default device is
     # From pageable memory the copy would wait for the whole stream.
     return words.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else words.to(device)
 

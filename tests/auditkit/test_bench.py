@@ -1,6 +1,7 @@
 """Benchmarks are checked for what they compare, never for how long it takes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -130,6 +131,27 @@ def test_a_large_network_runs_in_half_precision_and_learns_the_same(tiny, monkey
     assert all(p.dtype == torch.float32 for p in model.net.parameters()), "master weights"
     made = sampling.sample(model, torch.tensor([1, 2]), sampling.Sampler(steps=2), seed=0)
     assert made.dtype == torch.uint8
+
+
+def test_float32_is_float32_but_for_others_loops():
+    """On a GPU; the flags are there without one."""
+    cudnn = torch.backends.cudnn
+    assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+    seen = []
+    timing.as_torch_comes(lambda: seen.append((cudnn.allow_tf32, cudnn.deterministic)))()
+    assert seen == [(True, False)]
+    assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+
+
+def test_the_plain_arm_is_never_recorded(small, monkeypatch):
+    """AUDITKIT_CAPTURE=1 in the shell made both arms the recorded one."""
+    seen = []
+    monkeypatch.setenv("AUDITKIT_CAPTURE", "1")
+    monkeypatch.setattr(training, "fit", lambda *_, **__: (seen.append(os.environ["AUDITKIT_CAPTURE"]), [1.0])[1])
+    monkeypatch.setattr(peers, "train", lambda *_, **__: [1.0])
+    step.run("digits", 1)
+    assert seen
+    assert set(seen) == {""}
 
 
 def test_small_networks_keep_float32(base):

@@ -9,7 +9,7 @@ from auditkit import captured, data, diffusion, sampling, training
 from auditkit.bench import nets
 from auditkit.unlearn import esd, imitation, salun, selective_amnesia
 
-GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs --device cuda and a GPU"))
 STEPS = 12
 
 

@@ -1,8 +1,4 @@
-"""What the kernel tests share: tables, poisoned memory, and the rule that a kernel is as good as PyTorch."""
-
-import os
-
-os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
+"""What the kernel tests share: where tensors live, tables, poisoned memory, and the rule that a kernel is as good as PyTorch."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +7,30 @@ import pytest
 import torch
 from torch import Tensor
 
+from auditkit_kernels import philox
+
 GUARD = 2048  # more than a block: a store without its mask must end in the guard, not in foreign memory
+
+
+@pytest.fixture(autouse=True)
+def made_on_the_device(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tensors that say nothing else, and the definition's draws, are made where --device says."""
+    for draw in (philox.normal, philox.uniform):
+        monkeypatch.setitem(draw.__kwdefaults__, "device", device)
+    with torch.device(device):
+        yield
+
+
+@pytest.fixture
+def near(device: str) -> float:
+    """How far a kernel's normals may lie from the definition's: GPUs round logarithm and root on their own."""
+    return 1e-6 if device == "cpu" else 2e-6
+
+
+@pytest.fixture
+def there(device: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Arguments that were written down before a test began, brought to the device; what has no memory (meta) stays."""
+    return lambda given: {k: v.to(device) if isinstance(v, Tensor) and v.device.type == "cpu" else v for k, v in given.items()}
 
 
 @pytest.fixture
@@ -68,6 +87,8 @@ def as_good() -> Callable[[Tensor, Tensor, Tensor], None]:
 
 
 @pytest.fixture
-def truncated() -> Callable[[Tensor], Tensor]:
-    """float32 -> bfloat16 as Triton's interpreter does it; compiled code rounds to nearest even."""
+def rounded(device: str) -> Callable[[Tensor], Tensor]:
+    """float32 -> bfloat16 as a kernel does it: compiled code rounds to nearest even, Triton's interpreter truncates."""
+    if device == "cuda":
+        return lambda exact: exact.bfloat16()
     return lambda exact: (exact.view(torch.int32) >> 16).to(torch.int16).view(torch.bfloat16)

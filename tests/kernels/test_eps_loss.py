@@ -64,13 +64,13 @@ def test_kernel_is_as_good_as_torch(
         as_good(result, own, truth)
 
 
-def test_bfloat16_accumulates_in_float32(abar: Tensor, psi: Tensor, truncated: Callable[[Tensor], Tensor]) -> None:
+def test_bfloat16_accumulates_in_float32(abar: Tensor, psi: Tensor, rounded: Callable[[Tensor], Tensor]) -> None:
     half = batch((3, 3, 17, 21), abar, psi, torch.bfloat16)
     wide = half | {"pred": half["pred"].float(), "x_t": half["x_t"].float()}
     loss, grad = eps_loss(**half, **KEY, target="latent", impl="triton")
     expected_loss, expected_grad = eps_loss(**wide, **KEY, target="latent", impl="triton")
-    assert torch.equal(loss, expected_loss)
-    assert torch.equal(grad, truncated(expected_grad))
+    assert torch.allclose(loss, expected_loss, rtol=1e-6)  # a GPU's threads hold twice as many numbers of half the size: another order
+    assert torch.equal(grad, rounded(expected_grad))
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -210,9 +210,9 @@ def test_a_timestep_beyond_the_table_is_nan_in_the_kernel(target: str, abar: Ten
     assert grad.isnan().all(1).tolist() == [True, False, True, False]
 
 
-def test_a_prepared_key_gives_the_same_numbers(abar: Tensor, psi: Tensor) -> None:
+def test_a_prepared_key_gives_the_same_numbers(abar: Tensor, psi: Tensor, device: str) -> None:
     b = batch((4, 5), abar, psi)
-    key = philox.key(KEY["seed"], KEY["step"], KEY["row0"], device="cpu")
+    key = philox.key(KEY["seed"], KEY["step"], KEY["row0"], device=device)
     for impl in IMPLS:
         for found, expected in zip(eps_loss(**b, seed=key, impl=impl), eps_loss(**b, **KEY, impl=impl), strict=True):
             assert torch.equal(found, expected)
@@ -228,12 +228,14 @@ def test_a_prepared_key_gives_the_same_numbers(abar: Tensor, psi: Tensor) -> Non
         ({"target": "eps"}, "expected target in"),
         ({"target": "latent", "x_t": None}, "expected, for latent, x_t"),
         ({"target": "latent", "abar": torch.ones(9)}, "expected, for latent, x_t"),
-        ({"target": "latent", "x_t": torch.ones(4, 5, device="meta")}, "expected x_t on cpu"),
+        ({"target": "latent", "x_t": torch.ones(4, 5, device="meta")}, "expected x_t on (cpu|cuda:0)"),
         ({"psi": torch.ones(1000, dtype=torch.float64), "impl": "triton"}, "tables must be float32"),
         ({"pred": torch.ones(4, 5, dtype=torch.float64), "impl": "triton"}, "images must be float32"),
         ({"impl": "fast"}, "expected impl in"),
     ],
 )
-def test_what_cannot_be_used_is_refused(change: dict[str, Any], message: str, abar: Tensor, psi: Tensor) -> None:
+def test_what_cannot_be_used_is_refused(
+    change: dict[str, Any], message: str, abar: Tensor, psi: Tensor, there: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
     with pytest.raises(ValueError, match=message):
-        eps_loss(**(batch((4, 5), abar, psi) | {"seed": 1} | change))
+        eps_loss(**(batch((4, 5), abar, psi) | {"seed": 1} | there(change)))

@@ -31,7 +31,7 @@ except ValueError as error:
 def test_without_the_interpreter_a_cpu_tensor_is_refused(abar: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_launch, "_INTERPRETED", False)
     with pytest.raises(ValueError, match="on cpu, a kernel needs CUDA"):
-        noising(torch.ones(2, 3), torch.tensor([0, 1]), abar, seed=1, impl="triton")
+        noising(torch.ones(2, 3, device="cpu"), torch.tensor([0, 1], device="cpu"), abar.cpu(), seed=1, impl="triton")
 
 
 @pytest.mark.parametrize(("capability", "found"), [((8, 0), None), ((9, 0), None), ((7, 5), "compute capability")])
@@ -42,7 +42,7 @@ def test_auto_takes_triton_on_cuda_only(capability: tuple[int, int], found: str 
         reason = _launch.why_not(image)
         assert (reason is None) if found is None else (reason is not None and found in reason)
         assert _launch.use_triton("auto", reason, image) == (found is None)
-    assert not _launch.use_triton("auto", None, torch.ones(2, 3))
+    assert not _launch.use_triton("auto", None, torch.ones(2, 3, device="cpu"))
 
 
 @pytest.mark.parametrize(("n", "block"), [(1, 64), (64, 64), (65, 128), (784, 1024), (1024, 1024), (3072, 1024)])

@@ -57,11 +57,12 @@ def _normals(key, out, n, STREAM: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(out + row * n + element, philox.normals(key, row, first, STREAM, BLOCK), mask=element < n)
 
 
-def drawn(shape: tuple[int, int], *, stream: int, block: int = 16384, seed: int = 7, step: int = 0, row0: int = 0) -> Tensor:
-    """Normals from the interpreted device function."""
+def drawn(shape: tuple[int, int], *, stream: int, block: int | None = None, seed: int = 7, step: int = 0, row0: int = 0) -> Tensor:
+    """Normals from the device function; interpreted, a program costs 10 ms whatever its size."""
     out = torch.full(shape, float("nan"))
+    block = block or (1024 if out.is_cuda else 16384)
     grid = (shape[0], triton.cdiv(shape[1], block))
-    key = philox.key(seed, step, row0, device="cpu")
+    key = philox.key(seed, step, row0, device=out.device)
     _normals[grid](key, out, shape[1], STREAM=stream, BLOCK=block, enable_fp_fusion=True)
     return out
 
@@ -75,7 +76,7 @@ def test_known_answers(seed: int, counters: tuple[int, ...], expected: tuple[int
     words = philox.philox4x32(seed, *(torch.tensor(c) for c in counters))
     assert tuple(int(word) for word in words) == expected
     out = torch.zeros(4, dtype=torch.int64)
-    _vector[(1,)](philox.key(seed, device="cpu")[:1], torch.tensor(counters), out, enable_fp_fusion=True)
+    _vector[(1,)](philox.key(seed, device=out.device)[:1], torch.tensor(counters), out, enable_fp_fusion=True)
     assert tuple(out.tolist()) == expected
 
 
@@ -89,24 +90,24 @@ def test_integers_are_bit_equal(seed: int, step: int, row0: int, block: int) -> 
     )
     out = torch.full_like(expected, -1)
     grid = (rows, triton.cdiv(4 * groups, block))
-    _words[grid](philox.key(seed, step, row0, device="cpu"), out, groups, STREAM=5, BLOCK=block, enable_fp_fusion=True)
+    _words[grid](philox.key(seed, step, row0, device=out.device), out, groups, STREAM=5, BLOCK=block, enable_fp_fusion=True)
     assert torch.equal(out, expected)
 
 
 @pytest.mark.parametrize(("seed", "step", "row0"), KEYS)
 @pytest.mark.parametrize("n", [1, 63, 1037])
-def test_normals_agree(seed: int, step: int, row0: int, n: int) -> None:
+def test_normals_agree(seed: int, step: int, row0: int, n: int, near: float) -> None:
     expected = philox.normal((2, n), seed=seed, stream=philox.EPS, step=step, row0=row0)
     found = drawn((2, n), stream=philox.EPS, seed=seed, step=step, row0=row0)
-    assert (found - expected).abs().max() < 1e-6
+    assert (found - expected).abs().max() < near
 
 
-def test_many_normals_agree_and_are_normal() -> None:
+def test_many_normals_agree_and_are_normal(near: float) -> None:
     expected = philox.normal((4, 65536), seed=3, stream=philox.EPS)
     found = drawn((4, 65536), stream=philox.EPS, seed=3)
-    assert (found - expected).abs().max() < 1e-6
-    assert kstest(found.flatten().numpy(), "norm").pvalue > 0.01
-    assert kstest(expected.flatten().numpy(), "norm").pvalue > 0.01
+    assert (found - expected).abs().max() < near
+    assert kstest(found.flatten().cpu().numpy(), "norm").pvalue > 0.01
+    assert kstest(expected.flatten().cpu().numpy(), "norm").pvalue > 0.01
 
 
 def test_block_size_does_not_matter() -> None:
@@ -162,15 +163,15 @@ def test_uniforms_are_in_range_and_uniform() -> None:
     assert u.dtype == torch.float64
     assert u.min() > 0
     assert u.max() < 1
-    assert kstest(u.flatten().numpy(), "uniform").pvalue > 0.01
+    assert kstest(u.flatten().cpu().numpy(), "uniform").pvalue > 0.01
 
 
-def test_numbers_of_earlier_runs() -> None:
+def test_numbers_of_earlier_runs(near: float) -> None:
     """A run can be repeated only while these stay; from the definition when the zoo was trained (torch 2.15)."""
     u = philox.uniform((2, 5), seed=42, stream=philox.DATA, step=3, row0=10)
     z = philox.normal((2, 5), seed=42, stream=philox.EPS, step=3, row0=10)
     assert [round(x * 2**32 - 0.5) for x in u.flatten().tolist()] == GOLDEN_WORDS
-    assert z.flatten().tolist() == pytest.approx(GOLDEN_NORMALS, abs=1e-6)
+    assert z.flatten().tolist() == pytest.approx(GOLDEN_NORMALS, abs=near)
 
 
 @pytest.mark.parametrize(("step", "row0"), [(-1, 0), (2**32, 0), (0, -1), (0, 2**32 - 1)])
@@ -182,10 +183,16 @@ def test_counters_beyond_32_bits_are_refused(step: int, row0: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, 2**63, 2**64 - 1])
-def test_a_key_holds_any_seed(seed: int) -> None:
-    ints = philox.as_ints(philox.key(seed, 5, 6, device="cpu"), 0, 0, torch.ones(2, 3))
+def test_a_key_holds_any_seed(seed: int, device: str) -> None:
+    ints = philox.as_ints(philox.key(seed, 5, 6, device=device), 0, 0, torch.ones(2, 3))
     assert (ints["seed"] - seed) % 2**64 == 0
     assert (ints["step"], ints["row0"]) == (5, 6)
+
+
+def test_a_key_is_made_on_the_host_whatever_the_default_device() -> None:
+    """Only host memory can be pinned."""
+    with torch.device("meta"):
+        assert philox.key(1, 2, 3, device="cpu").tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
