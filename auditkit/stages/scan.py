@@ -64,6 +64,7 @@ def scan(
     def others(model: models.Model) -> int:
         return int((judge(sampling.sample(model, kept, sampling.Sampler(), seed=key_of(seed, KEPT))) == kept).sum())
 
+    codec = base.codec.vae.state_dict() if base.codec else {}
     floor, rows, unread = hits(models.random_like(base, seed=source.RANDOM_SEED)), [], []
     rest: dict[str, int] = {}
     files_found = checkpoint.find(path)
@@ -78,7 +79,7 @@ def scan(
             console.say(str(error))
             continue
         found = weight_sets.find(tensors, {name: p.detach() for name, p in base.net.named_parameters()})
-        rest |= {f"{called}: {name}": count for name, count in found.rest.items()}
+        rest |= {f"{called}: {name}": count for name, count in found.rest.items() if name not in codec}
         for name, weights in _candidates(found.sets):
             console.say(f"{called}: {name}")
             rows.append(_row(f"{called}: {name}", weights, base, hits, floor, n, others, len(kept)))

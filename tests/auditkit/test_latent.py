@@ -244,9 +244,11 @@ def test_the_whole_way_from_unlearning_to_export(make_pipeline, noisy, tmp_path)
     drawn = stages.sample(source.named(run.name, "subject"), {0: 3, 1: 3}, data_name=noisy, noise_for=(1,))
     assert {t.shape for t in images_of(drawn).values()} == {(3, 3, 16, 16)}
     found = stages.scan(run.name, (1,), original=None, data_name=noisy, n=4)
-    assert [row["weights"] for row in found["rows"]] == ["diffusion_pytorch_model.safetensors: weights"]
+    assert [row["weights"] for row in found["rows"]] == ["model/transformer/diffusion_pytorch_model.safetensors: weights"]
+    assert found["complete"], "the numbers of its VAE are accounted for"
     beside = stages.scan(str(run.path / "model/transformer" / models.WEIGHTS), (1,), data_name=noisy, n=4)
-    assert [row["rate"] for row in beside["rows"]] == [row["rate"] for row in found["rows"]], "its VAE is found beside it"
+    rates = [[row["rate"]["value"] for row in rows] for rows in (beside["rows"], found["rows"])]
+    assert rates[0] == rates[1], "its VAE is found beside it"
     out = stages.export(run.name, str(tmp_path / "out"))
     assert models.sha256(tmp_path / "out") == out["digest"] == models.sha256(rundir.find(run.name).path / "model")
     with pytest.raises(UserError, match="the peers' form has names only"):
