@@ -204,7 +204,7 @@ def test_killed_and_resumed_it_ends_with_the_same_images(name, base, digits):
             raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
         with pytest.raises(KilledError):
             module.run(target(name, base, digits), budget, seed=0, save=lambda s: kept.append(clone(s)), report=die)
     resumed = module.run(target(name, base, digits), budget, seed=0, state=kept[-1])
