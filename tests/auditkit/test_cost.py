@@ -2,7 +2,11 @@
 
 import itertools
 
+import pytest
+
 from auditkit.stages import cost
+
+pytestmark = pytest.mark.fast
 
 
 def test_seconds_are_the_middle_of_three_passes_times_the_rows(tiny, monkeypatch):

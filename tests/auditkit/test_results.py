@@ -4,6 +4,8 @@ from pydantic import ValidationError
 
 from auditkit.results import Measure, canonical, rounded
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_measure_survives_json():
     m = Measure(name="hit", value=0.25, n=100, low=0.17, high=0.35, safer="lower")

@@ -8,6 +8,8 @@ import pytest
 from auditkit import rundir
 from auditkit.errors import RunError, UserError
 
+pytestmark = pytest.mark.fast
+
 REQUEST = rundir.Request(stage="unlearn", method="safemax", classes=(2,), seed=1, params={"steps": 3}, parents={"original": "ab"})
 
 

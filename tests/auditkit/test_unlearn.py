@@ -78,6 +78,7 @@ def test_with_equal_draws_the_same_code_trains_the_class_in(base, digits, monkey
     assert rate(model, digits, 2) > 0.95
 
 
+@pytest.mark.fast
 def test_the_null_branch_is_trained_only_by_label_dropout(base, digits):
     """Both dropouts 0: the null row of the class table gets no gradient and does not move."""
     frozen = safemax.run(base, digits, (2,), safemax.Params(steps=3, batch=8, retain_class_dropout=0.0), seed=0)
@@ -115,6 +116,7 @@ def test_every_method_has_the_same_interface(method, base, digits):
     assert all(torch.isfinite(t).all() for t in model.net.state_dict().values())
 
 
+@pytest.mark.fast
 def test_divergence_is_reported_with_its_step(base, digits):
     with pytest.raises(FloatingPointError, match=r"step \d+.*--lr"):
         safemax.run(base, digits, (2,), safemax.Params(lr=1e30, steps=20, batch=4), seed=0)

@@ -6,6 +6,8 @@ import pytest
 from auditkit_evaluators import reference
 from auditkit_evaluators.structure import fit_components
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 def another_library(monkeypatch):
