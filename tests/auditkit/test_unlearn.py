@@ -110,7 +110,8 @@ def test_a_short_pretraining_learns_all_digits_but_the_one_left_out(base, digits
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_the_same_interface(method, base, digits):
     module = importlib.import_module(METHODS[method])
-    small = {"steps": 1, "batch": 2} if hasattr(module.Params(), "steps") else {}
+    least = {"steps": 1, "batch": 2, "replay": 2, "fisher_images": 2}
+    small = {name: value for name, value in least.items() if hasattr(module.Params(), name)}
     model = module.run(base, digits, (2,), module.Params(**small), seed=0, state=None, save=lambda _: None, report=lambda *_: None)
     assert model.shape == base.shape
     assert all(torch.isfinite(t).all() for t in model.net.state_dict().values())
