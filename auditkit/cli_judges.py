@@ -8,6 +8,7 @@ import typer
 
 from auditkit.errors import choose
 from auditkit.options import ClipModel, Data, Json, JudgeWeights, NoWait, Seed, console, finish, parse_judges
+from auditkit.results import rounded
 
 judges = typer.Typer(help="List the judges, and show what each was itself measured to do.", no_args_is_help=True)
 
@@ -86,7 +87,7 @@ def judges_train(
         shown.say(f"interrupted: {f'{out} is written but not measured' if out.exists() else 'nothing was written, it starts over'}")
         raise typer.Abort from None
     shown.say(f"{name}: {hit.name} {hit.text()}, n = {hit.n}")
-    print(json.dumps({"file": str(out), "hit": hit.model_dump()}) if as_json else out)
+    print(json.dumps({"file": str(out), "hit": rounded(hit.model_dump())}) if as_json else out)
 
 
 def schema(name: Annotated[str, typer.Argument(help="evaluation or card.")]) -> None:

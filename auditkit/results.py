@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+DIGITS = 10  # of a sealed number: an error of 1e-15 changes the tenth digit of one number in 100,000, the twelfth of one in 1,000
 LATER = {"later": True}  # metadata of a setting that came after runs had been made
 
 
@@ -60,6 +61,18 @@ def requested(params: Any) -> dict[str, Any]:
 def canonical(value: Any) -> bytes:
     """The one JSON spelling of a value: sorted keys, no spaces, no NaN. Two equal requests have equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def rounded(value: Any) -> Any:
+    """A JSON value with its floats at DIGITS significant digits; integers, words and NaN stay, tuples become lists.
+
+    Libraries differ in the last of 16 digits from version to version: a record that kept them would have another digest.
+    """
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def sha256(data: bytes) -> str:

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from auditkit import files, provenance
 from auditkit.errors import RunError, UserError
-from auditkit.results import Record, canonical, sha256
+from auditkit.results import Record, canonical, rounded, sha256
 
 REQUEST, RESULT, CHECKPOINT, LOCKS = "run.json", "result.json", "checkpoint.safetensors", ".locks"
 PART = "checkpoint.part"  # a large result on its way, beside its checkpoint
@@ -107,7 +107,8 @@ class Open:
         files.write(self.path / name, data)
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        """Seals a record, its floats rounded (results.rounded). Raises ValueError for NaN and infinity."""
+        self.write(name, json.dumps(rounded(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
     def seal(self, **details: Any) -> Run:
         """Hashes every file and writes result.json; after this the run is done and is never changed."""

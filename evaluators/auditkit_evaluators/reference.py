@@ -21,7 +21,8 @@ MIN_REAL = 2 * COMPONENTS
 GRID = (0.0, 0.03, 0.06, 0.1, 0.17, 0.25, 0.5, 0.75, 1.0)
 N_RUNG = 2000
 MOST = 4000  # real images that are worth fitting on: of 32 x 32 in colour they take 19 s
-VERSION = 1  # of what is fitted, for whoever keeps it
+DECIMALS = 9  # of what is kept: a unit vector's numbers in float64 differ between versions of numpy and scipy by some 1e-15
+VERSION = 2  # of what is fitted, for whoever keeps it: 2 has signs by a rule and nine decimals
 # Below it the mean of a skewed statistic is not normal, and scattered images share too few pixels to be independent.
 MIN_SET = 20
 EQUIVALENT = "as visible as a of a real image"
@@ -62,7 +63,7 @@ def fit(real: Tensor, *, seed: int = 0) -> Reference:
         none = np.zeros((0, len(names(channels))))
         empty = np.zeros((0, math.prod(shape)))
         return Reference(shape=shape, components=empty, scale=none.sum(axis=0), effects=none, errors=none, reason=reason)
-    components = fit_components(first, COMPONENTS)
+    components = kept(fit_components(first, COMPONENTS))
     many = rest.repeat(math.ceil(N_RUNG / len(rest)), 1, 1, 1)[:N_RUNG]
     noise = ladder(many, 0.0, seed + 1)
     # One scale for the rungs and for what is audited. Estimated anew for each, its own error left 25 % of intervals wrong at a = .6.
@@ -74,11 +75,16 @@ def fit(real: Tensor, *, seed: int = 0) -> Reference:
         excess = (statistics(images, components) - null.mean(axis=0)) / scale
         # Copies of one real image are not independent.
         rungs.append((excess.mean(axis=0), np.sqrt(excess.var(axis=0) / len(rest[:N_RUNG]) + 1 / len(null))))
-    effects, errors = (np.stack([np.zeros(len(scale)), *column]) for column in zip(*rungs, strict=True))
+    effects, errors = (kept(np.stack([np.zeros(len(scale)), *column])) for column in zip(*rungs, strict=True))
     heights = _heights(effects)
     if heights[-1] < 1 or bool((np.diff(heights) <= 0).any()):
         reason = "the real images of the reference do not stand out of noise"
-    return Reference(shape=shape, components=components, scale=scale, effects=effects, errors=errors, reason=reason)
+    return Reference(shape=shape, components=components, scale=kept(scale), effects=effects, errors=errors, reason=reason)
+
+
+def kept(values: Floats) -> Floats:
+    """`values` rounded to DECIMALS places, -0 as 0: what a run seals does not depend on a library's last digits."""
+    return np.asarray(np.round(values, DECIMALS) + 0.0)
 
 
 def equivalent(excess: Floats, m: int, reference: Reference) -> Measure:

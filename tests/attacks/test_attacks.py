@@ -94,6 +94,7 @@ def run(name, model, digits, seed=0, **settings):
     return module.run(target(name, model, digits), module.Budget(**{**SMALL[name], **settings}), seed=seed)
 
 
+@pytest.mark.fast
 def test_the_tables_equal_the_registry():
     assert set(SMALL) == set(ATTACKS) == set(EXPECTED)
     assert all(set(names) <= set(ATTACKS) for names in SUITES.values())
@@ -182,14 +183,14 @@ def test_a_gate_meets_queries_and_nothing_else(base, digits):
     assert run("relearn", gated, digits).curve[0].hits == 4, "the bare network was read at step 0"
 
 
-@pytest.mark.parametrize("name", ["repeat", "handoff", "embedding", "membership"])
+@pytest.mark.parametrize("name", [pytest.param("repeat", marks=pytest.mark.fast), "handoff", "embedding", "membership"])
 def test_the_same_seed_gives_the_same_result(name, base, digits):
     first, again = run(name, base, digits), run(name, base, digits)
     assert again.curve == first.curve
     assert all(torch.equal(first.images[k], again.images[k]) for k in first.images)
 
 
-@pytest.mark.parametrize("name", ["relearn", "reversal", "inversion", "lora"])
+@pytest.mark.parametrize("name", [pytest.param("relearn", marks=pytest.mark.fast), "reversal", "inversion", "lora"])
 def test_killed_and_resumed_it_ends_with_the_same_images(name, base, digits):
     module = importlib.import_module(ATTACKS[name])
     budget = module.Budget(**{**SMALL[name], "steps": 4, **({} if name in ("inversion", "lora") else {"lrs": (1e-4, 5e-4)})})
@@ -204,7 +205,7 @@ def test_killed_and_resumed_it_ends_with_the_same_images(name, base, digits):
             raise KilledError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
         with pytest.raises(KilledError):
             module.run(target(name, base, digits), budget, seed=0, save=lambda s: kept.append(clone(s)), report=die)
     resumed = module.run(target(name, base, digits), budget, seed=0, state=kept[-1])

@@ -91,7 +91,7 @@ def test_training_with_it_resumes_and_ends_alike(tiny, device, monkeypatch):
     recipe = training.Recipe(steps=8, lr=1e-3, seed=0, ema=0.9)
     plain = training.fit(work.model.copy().net, work.batches, recipe)
     monkeypatch.setattr(captured, "wanted", lambda *_: True)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
     saves, looks = [], []
     first = work.model.copy().net
     at = {k: (lambda k=k: looks.append(k)) for k in (0, 3, 8)}

@@ -1,8 +1,11 @@
 """Sets of weights inside foreign checkpoints."""
 
+import pytest
 import torch
 
 from auditkit import checkpoint
+
+pytestmark = pytest.mark.fast
 
 WANTED = {"conv_in.weight": torch.zeros(2, 3), "out.bias": torch.zeros(4)}
 

@@ -126,7 +126,7 @@ BAD = [
     (["resnet20", "--start", "x.pth"], "resnet20 is trained from scratch: leave it out"),
     (["resnet20"], "CIFAR ResNets take colour images of at least 8 x 8 pixels, digits has 1 x 8 x 8: train resnet34 instead"),
     (["resnet34", "--start", "x.pth"], "x.pth does not exist"),
-    (["resnet20", "--steps", "0"], "greater than or equal to 1"),
+    (["resnet20", "--steps", "0"], "Invalid value for '--steps'"),
     (["resnet20", "--data", "folder:nowhere"], "folder:nowhere names no folder"),
 ]
 

@@ -195,7 +195,7 @@ def test_a_comparison_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     assert set(again["against"]) == {"random"}  # it is the other floor itself
     spent = done.result.details["spent"]["safemax:steps=2,batch=4/2/0"]
     assert spent["evaluations"] == {"training": 48}
-    assert spent["seconds"]["training"] > 0
+    assert set(spent["seconds"]) == {"preparation", "training"}
     show_compare.comparison(done)
     assert "2 of " not in capsys.readouterr().out  # data alone goes to stdout
     assert stages.compare(("safemax:steps=2,batch=4", "retrain"), (2,), **asked).digest == done.digest
@@ -315,7 +315,9 @@ def test_dry_runs_say_what_it_would_cost(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "runs"))
     for arguments in (["compare", "--matched-fidelity", "0.01"], ["ablate"], ["compare", "--preset", "paper-table1", "--data", "digits"]):
         assert run([*arguments, "--class", "2", "--dry-run", "--json"]) == 0
-        assert json.loads(capfd.readouterr().out)["seconds"] > 60
+        found = json.loads(capfd.readouterr().out)
+        assert found["evaluations"] > 10**6
+        assert "seconds" in found
     assert not (tmp_path / "runs").exists()
 
 

@@ -4,6 +4,8 @@ from diffusers import DDPMScheduler
 
 from auditkit import diffusion
 
+pytestmark = pytest.mark.fast
+
 
 def test_abar_is_diffusers_linear_schedule():
     reference = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear").alphas_cumprod

@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 from auditkit import files
 from auditkit.errors import UserError
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"

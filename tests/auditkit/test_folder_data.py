@@ -9,6 +9,8 @@ from auditkit import data, decoding
 from auditkit.errors import UserError
 from auditkit.stages import source
 
+pytestmark = pytest.mark.fast
+
 
 def picture(path, pixels, **options):
     path.parent.mkdir(parents=True, exist_ok=True)

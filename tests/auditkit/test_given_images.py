@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from auditkit.errors import UserError
 from auditkit.stages import given_images
 
+pytestmark = pytest.mark.fast
+
 GREY, COLOUR = (1, 8, 8), (3, 8, 8)
 
 

@@ -30,6 +30,8 @@ from auditkit_attacks import ATTACKS, BUDGETS, module_of
 from auditkit_evaluators import cards, reference
 from auditkit_evaluators.votes import Judge
 
+pytestmark = pytest.mark.fast
+
 NAMES = {
     "pretrain digits": "pretrain-digits-661ad3bdc4c8",
     "pretrain small": "pretrain-digits-36210851eeaf",
@@ -88,7 +90,7 @@ NAMES = {
     "evaluate by default": "evaluate-ensemble-c2-a4f35d8bb98a",
     "evaluate --images": "evaluate-images-c2-dc43f1e6eea1",
     "card": "card-cnn-0fed2c93cb88",
-    "card of the noise test": "card-noise-9ff470eacd39",
+    "card of the noise test": "card-noise-0fdb298de1b8",
     "audit": "audit-safemax-c2-36066b9567a2",
     "report": "report-audit-c2-32063232e80a",
     "compare": "compare-methods-c2-c122b9c7f174",

@@ -10,6 +10,8 @@ from auditkit import hub, models, pipeline, rundir
 from auditkit.errors import UserError
 from auditkit.stages import source
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_model_is_fetched_once_and_named_by_its_content(tiny, monkeypatch):
     calls = []

@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 from auditkit.errors import UserError
 from auditkit.stages import imagery
 
+pytestmark = pytest.mark.fast
+
 
 def test_content_stands_for_files_wherever_they_lie(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")

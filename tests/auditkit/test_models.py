@@ -8,6 +8,8 @@ from auditkit import models
 from auditkit.errors import UserError
 from auditkit.stages import source
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_saved_model_is_read_back_exactly_and_equal_weights_give_equal_bytes(tiny, tmp_path):
     models.save(tiny, tmp_path / "a")

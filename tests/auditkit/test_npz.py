@@ -9,6 +9,8 @@ import pytest
 from auditkit import decoding, npz
 from auditkit.errors import UserError
 
+pytestmark = pytest.mark.fast
+
 GOOD = "{'descr':'|u1','fortran_order':False,'shape':(4,1,8,8)}   \n"
 
 

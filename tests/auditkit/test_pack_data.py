@@ -14,6 +14,8 @@ from auditkit import data, decoding, pack_data
 from auditkit.errors import UserError
 from auditkit.stages import source
 
+pytestmark = pytest.mark.fast
+
 PACKS = os.environ.get("CIFAR10_PACKS", "")
 
 

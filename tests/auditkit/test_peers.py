@@ -60,6 +60,7 @@ def test_eps_and_gradients_are_the_original_modules(make_peer, options, size):
         assert (p.grad - grad).abs().max() < 1e-4 * max(1.0, float(grad.abs().max())), name
 
 
+@pytest.mark.fast
 def test_guidance_uses_the_null_row_and_the_batch_may_mix_labels(make_peer):
     theirs = make_peer(mult=(1, 2))
     model = imported(theirs, 8)
@@ -67,7 +68,7 @@ def test_guidance_uses_the_null_row_and_the_batch_may_mix_labels(make_peer):
     null, two = torch.full((6,), -1), torch.full((6,), 2)
     wanted = 3 * theirs(x, t, two) - 2 * theirs(x, t, null)
     eps = model.net(torch.cat([x, x]), torch.cat([t, t]), class_labels=torch.cat([two, null + 1 + model.null])).sample
-    assert (3 * eps[:6] - 2 * eps[6:] - wanted).abs().max() < 1e-5
+    assert (3 * eps[:6] - 2 * eps[6:] - wanted).abs().max() < 5e-5  # five times the 1e-5 of each eps
 
 
 @pytest.mark.parametrize(("options", "size"), SHAPES)

@@ -203,6 +203,7 @@ def test_a_picture_strip_keeps_every_pixel():
     assert (sheet[:, 5] == 255).all()
 
 
+@pytest.mark.fast
 def test_an_svg_keeps_its_words_and_rounds_its_paths():
     from auditkit.results import Measure
 

@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
-import time
 
+import numpy as np
 import pytest
 
 from auditkit import rundir
 from auditkit.errors import RunError, UserError
+
+pytestmark = pytest.mark.fast
 
 REQUEST = rundir.Request(stage="unlearn", method="safemax", classes=(2,), seed=1, params={"steps": 3}, parents={"original": "ab"})
 
@@ -36,8 +38,10 @@ def test_a_request_is_computed_once_and_its_digest_is_that_of_request_and_files(
 def test_the_same_work_done_twice_has_the_same_digest(monkeypatch, tmp_path):
     first = make()
     monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / "elsewhere"))
-    time.sleep(0.01)
-    assert make().digest == first.digest
+    monkeypatch.setattr(rundir.time, "strftime", lambda *_: "2001-01-01T00:00:00Z")
+    again = make()
+    assert again.result.finished != first.result.finished
+    assert again.digest == first.digest
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_pointers_and_removal():
 
 def test_a_busy_run_is_refused_with_no_wait():
     code = (
-        "import sys, time; from auditkit import rundir\n"
+        "import sys; from auditkit import rundir\n"
         f"request = rundir.Request.model_validate_json({REQUEST.model_dump_json()!r})\n"
         "with rundir.lock(request):\n    print('held', flush=True); sys.stdin.read()"
     )
@@ -129,3 +133,26 @@ def test_a_busy_run_is_refused_with_no_wait():
         other.stdin.close()
         other.wait()
     assert make().digest
+
+
+def test_a_sealed_record_is_read_as_it_was_written_and_last_digits_are_not_in_its_digest(monkeypatch, tmp_path):
+    """Two libraries that differ in the 16th digit make the same run; the record holds no more than can be read back."""
+    made = []
+    for third in (1 / 3, np.nextafter(1 / 3, 1)):
+        monkeypatch.setenv("AUDITKIT_RUNS", str(tmp_path / str(len(made))))
+        with rundir.lock(REQUEST) as run:
+            run.write_json("record.json", {"share": third, "n": 3, "seen": True})
+            made.append(run.seal())
+    record = made[0].read_json("record.json")
+    assert record == {"share": 0.3333333333, "n": 3, "seen": True}
+    assert record["seen"] is True
+    assert made[0].digest == made[1].digest
+    rundir.Open(tmp_path, REQUEST).write_json("again.json", record)
+    assert (tmp_path / "again.json").read_bytes() == made[0].file("record.json").read_bytes()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), [1.0, float("-inf")]])
+def test_a_record_with_nan_or_infinity_is_refused(bad, tmp_path):
+    with pytest.raises(ValueError, match="Out of range"):
+        rundir.Open(tmp_path, REQUEST).write_json("record.json", {"bad": bad})
+    assert list(tmp_path.iterdir()) == []

@@ -177,6 +177,7 @@ def test_labels_outside_the_table_are_refused_before_the_network_sees_them(base)
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers', with numpy 2
 @pytest.mark.parametrize("steps", [5, 10, 25])
+@pytest.mark.fast
 def test_dpm_solver_equals_diffusers(base, steps):
     """Unclipped: diffusers' solver has no clipping of x_0."""
     scheduler = DPMSolverMultistepScheduler(**OPTIONS, solver_order=2, algorithm_type="dpmsolver++", final_sigmas_type="zero")

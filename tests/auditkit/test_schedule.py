@@ -10,6 +10,8 @@ from auditkit import models, schedule
 from auditkit.errors import UserError
 from auditkit.stages import source
 
+pytestmark = pytest.mark.fast
+
 
 def beside(folder, scheduler):
     """A model folder as a pipeline has it, with diffusers' own scheduler file in `scheduler` beside it."""

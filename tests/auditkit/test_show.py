@@ -37,6 +37,7 @@ def test_the_gate(measures, word, rate, code):
     assert show.gate({"gate": measures, "verdict": word}, rate) == code
 
 
+@pytest.mark.fast
 def test_foreign_text_is_escaped(capsys):
     terminal.say("[bold]not bold[/bold] [link=x]y[/link]")
     assert "[bold]not bold[/bold] [link=x]y[/link]" in capsys.readouterr().err
@@ -51,6 +52,7 @@ def test_progress_without_a_terminal_is_plain_lines(capsys, monkeypatch):
     assert "\x1b" not in err
 
 
+@pytest.mark.fast
 def test_pictures_are_the_same_bytes_each_time():
     import torch
 

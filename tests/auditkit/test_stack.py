@@ -50,7 +50,7 @@ def test_a_sampling_job_goes_on_where_it_was_killed(monkeypatch):
     whole = stages.sample(base, counts, sampler=sampling.Sampler(steps=2), noise_for=(2,))
     digest, drawn, real = whole.digest, [], sampling.begin_several
     rundir.remove(whole.name)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)  # due at every look at the clock, however coarse
 
     def counted(network, pieces, how):
         drawn.append(sum(n for *_, n in pieces))
@@ -68,8 +68,10 @@ def test_a_sampling_job_goes_on_where_it_was_killed(monkeypatch):
     assert not (again.path / rundir.PART).exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    """300 MB in batches of 3: the pages of the file may stay in memory as the system likes, this process owns none of them."""
+    """Nine times as many images after the first 30 MB take less than those 30 MB more. The pages of the file may stay in memory as the
+    system likes; what a process owns (VmData: private memory, counted exactly where resident sets are estimates) stays as it was."""
     code = """
 import sys
 import torch
@@ -77,13 +79,17 @@ from pathlib import Path
 from auditkit.stack import Stack
 
 def own():
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
+
+def put(numbers):
+    for first in numbers:
+        stack.put("class/2", first, torch.full((1000, 3, 32, 32), first % 251, dtype=torch.uint8))
+    return own()
 
 stack = Stack(Path(sys.argv[1]), {"class/2": (100_000, 3, 32, 32)})
-before = own()
-for first in range(0, 100_000, 1000):
-    stack.put("class/2", first, torch.full((1000, 3, 32, 32), first % 251, dtype=torch.uint8))
-print(own() - before)
+tenth = put(range(0, 10_000, 1000))
+whole = put(range(10_000, 100_000, 1000))
+assert whole - tenth < 10_000 * 3 * 32 * 32, whole - tenth
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "part")], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 30_000, "kB"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "part")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -39,6 +39,7 @@ def test_rows_to_forget_are_the_first():
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.fast
 def test_a_resumed_run_ends_with_the_same_bytes(tiny, digits, ema):
     recipe = training.Recipe(steps=12, lr=1e-3, seed=5, schedule="cosine", ema=ema)
     whole, first, second = tiny.copy(), tiny.copy(), tiny.copy()

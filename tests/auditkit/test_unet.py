@@ -23,6 +23,7 @@ def pair(architecture, shape, **options):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("architecture", KINDS)
+@pytest.mark.fast
 def test_it_computes_what_diffusers_computes(architecture, training):
     channels, side = KINDS[architecture]
     ours, theirs = pair(architecture, (channels, side, side))

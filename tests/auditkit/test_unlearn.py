@@ -78,6 +78,7 @@ def test_with_equal_draws_the_same_code_trains_the_class_in(base, digits, monkey
     assert rate(model, digits, 2) > 0.95
 
 
+@pytest.mark.fast
 def test_the_null_branch_is_trained_only_by_label_dropout(base, digits):
     """Both dropouts 0: the null row of the class table gets no gradient and does not move."""
     frozen = safemax.run(base, digits, (2,), safemax.Params(steps=3, batch=8, retain_class_dropout=0.0), seed=0)
@@ -109,12 +110,14 @@ def test_a_short_pretraining_learns_all_digits_but_the_one_left_out(base, digits
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_the_same_interface(method, base, digits):
     module = importlib.import_module(METHODS[method])
-    small = {"steps": 1, "batch": 2} if hasattr(module.Params(), "steps") else {}
+    least = {"steps": 1, "batch": 2, "replay": 2, "fisher_images": 2}
+    small = {name: value for name, value in least.items() if hasattr(module.Params(), name)}
     model = module.run(base, digits, (2,), module.Params(**small), seed=0, state=None, save=lambda _: None, report=lambda *_: None)
     assert model.shape == base.shape
     assert all(torch.isfinite(t).all() for t in model.net.state_dict().values())
 
 
+@pytest.mark.fast
 def test_divergence_is_reported_with_its_step(base, digits):
     with pytest.raises(FloatingPointError, match=r"step \d+.*--lr"):
         safemax.run(base, digits, (2,), safemax.Params(lr=1e30, steps=20, batch=4), seed=0)

@@ -7,6 +7,8 @@ from torch import nn
 
 from auditkit import checkpoint, weight_sets
 
+pytestmark = pytest.mark.fast
+
 
 class Net(nn.Module):
     def __init__(self, seed):

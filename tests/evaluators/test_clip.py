@@ -114,6 +114,7 @@ def test_other_data_needs_a_model(digits):
         clip.build(replace(digits, name="cifar10"))
 
 
+@pytest.mark.fast
 def test_the_full_vocabulary_is_open_clips_own_tokenizer():
     texts = ["a photo of a seven", "Handwritten, 8 x 8!"]
     assert torch.equal(clip.small_tokenizer(49408, 77)(texts), get_tokenizer("ViT-B-32")(texts))
@@ -131,6 +132,7 @@ def test_no_caption_is_cut_and_no_two_classes_share_one(digits):
     )
 
 
+@pytest.mark.fast
 def test_preprocessing_is_that_of_pil(monkeypatch, digits):
     """A model of 8 pixels shown a 16-pixel image: our tensor path against open_clip's own, on a PIL image."""
     seen = []

@@ -7,6 +7,8 @@ from auditkit_evaluators.evidence import gather
 from auditkit_evaluators.examine import HISTOGRAM
 from auditkit_evaluators.verdict import Verdict
 
+pytestmark = pytest.mark.fast
+
 THREE = ("zero", "one", "two")
 SEEN, NOISE = (100, 400, 0), (500, 0, 0)
 

@@ -102,6 +102,7 @@ def test_any_number_of_classes_channels_and_pixels(colour):
         assert (probs.argmax(axis=1) == labels.numpy()).mean() > 0.8, judge.name
 
 
+@pytest.mark.fast
 def test_two_classes(digits):
     two = replace(digits, images=digits.images[digits.labels < 2], labels=digits.labels[digits.labels < 2], classes=("zero", "one"))
     two = replace(two, split=digits.split[(digits.labels < 2).numpy()])

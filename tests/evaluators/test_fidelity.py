@@ -136,6 +136,7 @@ def test_float_images_other_shapes_and_other_classes_are_refused(classes):
         compare(fake, {7: real[7]}, projection(6, 0))
 
 
+@pytest.mark.fast
 def test_the_jackknife_interval_of_fid_is_as_wide_as_repetition_says():
     """Gaussians of 4 features, N = 100 a side, 40 repetitions: the mean half-width over 2.09 against the sd of the values."""
     values, widths = [], []

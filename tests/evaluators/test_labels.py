@@ -4,6 +4,8 @@ import pytest
 
 from auditkit_evaluators import labels
 
+pytestmark = pytest.mark.fast
+
 WORDS = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
 TEXT = tuple(sorted(map(str, range(12))))
 

@@ -10,6 +10,8 @@ from auditkit.results import Measure
 from auditkit_evaluators import stats
 from auditkit_evaluators.stats import clopper_pearson, difference, entropy, mean_measure, paired_difference, rate
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"),

@@ -9,6 +9,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from auditkit_kernels import _launch, noising
 
+pytestmark = pytest.mark.fast
+
 
 def test_without_triton_the_package_works_and_says_why() -> None:
     program = """

@@ -43,6 +43,7 @@ def test_bfloat16_is_the_float32_result_rounded_once(abar: Tensor, rounded: Call
 
 
 @pytest.mark.parametrize("impl", ["torch", "triton"])
+@pytest.mark.fast
 def test_strides_do_not_matter(impl: str, abar: Tensor) -> None:
     x0, t = batch((3, 3, 17, 21))
     expected = noising(x0, t, abar, seed=1, impl=impl)
@@ -54,6 +55,7 @@ def test_strides_do_not_matter(impl: str, abar: Tensor) -> None:
         assert torch.equal(noising(strided, wide_t, wide_abar, seed=1, impl=impl), expected)
 
 
+@pytest.mark.fast
 def test_block_size_does_not_matter(abar: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     x0, t = batch((2, 1037))
     expected = noising(x0, t, abar, seed=1, impl="triton")

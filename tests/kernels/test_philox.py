@@ -9,6 +9,8 @@ from torch import Tensor
 
 from auditkit_kernels import philox
 
+pytestmark = pytest.mark.fast
+
 # Random123's known answers (kat_vectors, philox4x32 10), https://github.com/DEShawResearch/random123.
 VECTORS = [
     (0, (0, 0, 0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
