@@ -45,7 +45,9 @@ def stranger(rng: np.random.Generator, k: int, base: models.Model) -> tuple[str,
         elif kind == "another row":
             table[k] = table[(k + int(rng.integers(1, 10))) % 10]
         elif kind == "moved rows":
-            table.copy_(torch.roll(table.clone(), int(rng.integers(1, 10)), 0))
+            rows = len(table)
+            shifts = [s for s in range(1, rows) if (k - s) % rows != model.null]  # unasked, a model draws every class
+            table.copy_(torch.roll(table.clone(), int(rng.choice(shifts)), 0))
         elif kind == "other output":
             scale = float(rng.choice([-1.0, 0.0, 0.3, 3.0]))
             out.weight.mul_(scale)

@@ -36,9 +36,9 @@ def of_images(evidence: Sequence[Evidence], classes: Sequence[str], *, where: Li
         why = f"positive control: {who} {name!r}, seen by {', '.join(e.judge for e in seen)}"
     elif informative:
         best = max(informative, key=lambda e: e.reading.votes[asked])
-        count = f"{best.reading.votes[asked]} of {n} images by {best.judge}"
+        count = f"{best.reading.votes[asked]} of {n} images (by {best.judge})"
         hint = "wrong schedule, label or model?" if where == "original" else "wrong data set or judges?"
-        why = f"{who} {name!r} in {count}, which says no more than its controls: {hint}"
+        why = f"{who} {name!r} in {count}, no more than its noise does: {hint}"
     else:
         why = f"none of the judges is informative about {name!r}, so that none could see it: ask others (--judges, --judge-weights)"
     return Control(asked=asked, where=where, passed=bool(seen), why=why)

@@ -33,7 +33,7 @@ def test_one_informative_judge_that_sees_the_class_is_enough(witness):
 def test_an_original_without_the_class_fails_with_its_count(witness):
     found = control.of_images([witness(NOISE), witness((490, 10, 0))], THREE, where="original")
     assert not found.passed
-    assert found.why.startswith("the original itself shows 'one' in 10 of 500 images by")
+    assert found.why.startswith("the original itself shows 'one' in 10 of 500 images (by ")
     assert found.why.endswith("wrong schedule, label or model?")
 
 
