@@ -91,4 +91,4 @@ def scan(
         print(json.dumps(record))
         return
     show_suite.scan(record)
-    print(json.dumps({"still": record["still"]}))
+    print(json.dumps({key: record[key] for key in ("still", "complete", "dead", "unread", "rest")}))

@@ -14,11 +14,12 @@ from auditkit.errors import UserError
 
 PREFIX = "hub:"
 FILES = (models.CONFIG, models.WEIGHTS, schedule.CONFIG, pipeline.SCHEDULE)
+LAYOUT = "2"  # of what is kept: before, a plain network came without its schedule
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 def fetch(text: str) -> Path:
-    """The folder of `hub:ORG/NAME`: <runs>/.hub/ORG--NAME, downloaded whole or not at all.
+    """The folder of `hub:ORG/NAME`: <runs>/.hub/2/ORG--NAME, downloaded whole or not at all.
 
     Raises:
         UserError: no such name, no network, or a repository that holds no model of ours.
@@ -26,7 +27,7 @@ def fetch(text: str) -> Path:
     name = text.removeprefix(PREFIX)
     if not NAME.fullmatch(name) or ".." in name:
         raise UserError(f"{text!r} is no model on the hub: wanted {PREFIX}ORG/NAME")
-    folder = rundir.root() / ".hub" / name.replace("/", "--")
+    folder = rundir.root() / ".hub" / LAYOUT / name.replace("/", "--")
     if folder.is_dir() and not folder.is_symlink():
         return folder
     from huggingface_hub import snapshot_download

@@ -205,6 +205,9 @@ def _check_sizes(config: dict[str, Any], path: Path) -> None:
     for name, (known, why) in TOLD.items():
         if config.get(name, known[0]) not in known:
             raise UserError(f"{path} has {name} = {config[name]!r}, wanted {' or '.join(map(repr, known))}: {why}")
+    said = {name: config[name] for name in (*schedule.BETAS, *schedule.LATER) if name in config and name != "num_train_timesteps"}
+    if said and (reason := schedule.unfit({**schedule.BETAS, **said})):  # some write it into the network's own config
+        raise UserError(f"{path} has {reason}")
     if not config.get("num_class_embeds"):
         raise UserError(f"{path} has no class table (num_class_embeds): the model draws no class when asked, so none can be audited")
     if config.get("in_channels") != config.get("out_channels"):

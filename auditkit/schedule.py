@@ -14,6 +14,7 @@ from auditkit.diffusion import T
 from auditkit.errors import UserError
 
 CONFIG, FOLDER, INDEX = "scheduler_config.json", "scheduler", "model_index.json"
+OLD = ("config.json",)  # what a scheduler's file was called in 2022
 ROOTS = 4  # how many folders up a pipeline's root is looked for: root/checkpoint-500/unet_ema
 BETAS = {"num_train_timesteps": T, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 # What came to diffusers after the betas: a file without the field means this value.
@@ -37,13 +38,18 @@ ASSUMED = f"assumed, since it has no {CONFIG}: trained with linear betas 1e-4 to
 
 
 def found(folder: Path) -> list[Path]:
-    """The scheduler files that belong to a network's or pipeline's folder: in it, beside it, and in the pipeline that holds it."""
-    homes = []
+    """The scheduler files that belong to a network's or pipeline's folder: in it and beside it, also in a folder `scheduler` or
+    `noise_scheduler`, and further up in `scheduler` or the root of a pipeline.
+    """
+    places: list[Path] = []
     for given in dict.fromkeys((Path(os.path.abspath(folder)), folder.resolve())):
-        above = [home for home in given.parents[1:ROOTS] if (home / INDEX).exists()]
-        homes += [given, given.parent, *above]
-    places = dict.fromkeys(place for home in homes for place in (home, home / FOLDER))
-    return [p / CONFIG for p in places if (p / CONFIG).exists() or (p / CONFIG).is_symlink()]
+        for home in (given, given.parent):
+            places += [home, *sorted(home.glob(f"*{FOLDER}"))]
+        for home in given.parents[1:ROOTS]:
+            places += [home / FOLDER, *([home] if (home / INDEX).exists() else [])]
+    names = [(place, name) for place in dict.fromkeys(places) for name in (CONFIG, *(OLD if place.name == FOLDER else ()))]
+    dangling = [place for place in places if place.is_symlink() and not place.exists()]
+    return [*dangling, *(place / name for place, name in names if (place / name).exists() or (place / name).is_symlink())]
 
 
 def check(folder: Path) -> bool:
@@ -54,8 +60,9 @@ def check(folder: Path) -> bool:
     """
     paths = found(folder)
     for path in paths:
-        if path.parent.is_symlink():
-            raise UserError(f"{path.parent} is a symbolic link; give the folder itself")
+        link = next((p for p in (path, path.parent) if p.is_symlink() and p.name not in (CONFIG, *OLD)), None)
+        if link is not None:
+            raise UserError(f"{link} is a symbolic link; give the folder itself")
         if reason := unfit(files.read_json(path)):
             raise UserError(f"{path} has {reason}")
     return bool(paths)
@@ -70,7 +77,8 @@ def unfit(config: dict[str, Any]) -> str | None:
         given = config.get(name, None if name in BETAS else value)  # the betas are always written out, the rest came later
         close = isinstance(value, float) and isinstance(given, float) and math.isclose(given, value, rel_tol=1e-6)
         if given != value and not close:
-            return f"{name} = {given!r}, wanted {value!r}: a model trained with another noise schedule than ours is not read yet"
+            said = f"{name} = {given!r}" if name in config else f"no {name}"
+            return f"{said}, wanted {value!r}: a model trained with another noise schedule than ours is not read yet"
     if config.get("variance_type") in LEARNED:
         return f"variance_type = {config['variance_type']!r}: a learned variance is not read yet"
     return None

@@ -8,7 +8,6 @@ from auditkit.rundir import Run
 
 ROLES = ("subject", "original", "sham", "retrained", "random", "gate")
 SHOWN = 3  # names in a line
-ALIVE = 0.5  # share of the other classes that some set must show, before the silence about one class says anything
 SHORT = {"retrained": "retr.", "original": "orig.", "subject": "SUBJ."}
 
 
@@ -149,12 +148,11 @@ def scan(record: dict[str, Any]) -> None:
         most = sorted(record["rest"].items(), key=lambda item: -item[1])
         listed = ", ".join(f"{name} ({count:,})" for name, count in most[:SHOWN]) + (" ..." if len(most) > SHOWN else "")
         terminal.say(f"! {sum(record['rest'].values()):,} numbers belong to no set of weights and were not sampled: {listed}")
-    measured = [row["others"]["value"] for row in record["rows"] if row["others"]]
+    if record["dead"]:
+        terminal.say(f"! makes no other class either, so its silence says nothing: {', '.join(record['dead'])}")
     if record["still"]:
         terminal.say(f"* still makes the class: {', '.join(record['still'])}")
-    elif not measured or max(measured) < ALIVE:
-        terminal.say("these weights make no other class either, so that the scan says nothing: another schedule, label or architecture?")
     elif record["complete"]:
         terminal.say("no set of weights in it makes the class when asked; auditkit attack says what training brings back")
     else:
-        terminal.say("none of the weights that were sampled makes the class when asked; what was not sampled may (see ! above)")
+        terminal.say("none of the weights that were sampled makes the class when asked; that is no all-clear (see ! above)")

@@ -32,7 +32,8 @@ def find(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Found:
     sets: dict[str, Weights] = {}
     used: set[str] = set()
     for called, names in (*_by_name(tensors, wanted), *_by_place(tensors, wanted)):
-        if called not in sets and all(tensors[names[k]].shape == wanted[k].shape for k in wanted):
+        fits = all(tensors[names[k]].shape == wanted[k].shape and tensors[names[k]].is_floating_point() for k in wanted)
+        if called not in sets and fits:  # whole numbers are quantised weights, which no one can read without their scales
             sets[called] = {k: tensors[names[k]] for k in wanted}
             used |= set(names.values())
     rest = {name: t.numel() for name, t in tensors.items() if name not in used and t.numel() >= LARGE}
@@ -87,19 +88,21 @@ def _order(weights: Weights) -> list[str]:
 
 
 def _uncovered(views: list[Tensor]) -> Tensor:
-    """The numbers (N,) of one storage that no tensor over it shows, in order."""
-    kind = views[0].dtype
+    """The numbers (N,) of one storage that no tensor over it shows, in order; bytes where the tensors are of several types."""
     storage = views[0].untyped_storage()
-    if not kind.is_floating_point or any(view.dtype != kind for view in views):
-        kind = torch.uint8  # of one byte each: counted, and too odd to be taken for weights
-    width = torch.empty((), dtype=kind).element_size()
-    flat = torch.empty(0, dtype=kind).set_(storage)
-    shown = torch.zeros(len(flat), dtype=torch.bool)
+    shown = torch.zeros(storage.nbytes(), dtype=torch.bool)
     for view in views:
-        start = view.storage_offset() * view.element_size() // width
-        reach = 1 + sum((size - 1) * stride for size, stride in zip(view.shape, view.stride(), strict=True)) if view.numel() else 0
-        shown[start : start + reach * view.element_size() // width] = True
-    return flat[~shown]
+        width = view.element_size()
+        cells = torch.zeros(storage.nbytes() // width, dtype=torch.bool)
+        if view.numel():
+            cells.as_strided(view.shape, view.stride(), view.storage_offset()).fill_(True)
+        shown[: len(cells) * width] |= cells.repeat_interleave(width)
+    kind = views[0].dtype
+    if not kind.is_floating_point or any(view.dtype != kind for view in views):
+        kind = torch.uint8
+    flat = torch.empty(0, dtype=kind).set_(storage)
+    width = flat.element_size()
+    return flat[~shown[: len(flat) * width].view(-1, width).any(dim=1)]
 
 
 def _laid_out(numbers: Tensor, shapes: Mapping[str, Tensor]) -> Weights:

@@ -18,7 +18,6 @@ from auditkit.stages.latest import finished_attacks, latest_case
 from auditkit.stages.numbers import density, fano, fidelity, retained, retained_votes
 from auditkit.stages.sample import images as images_of
 from auditkit.stages.sample import sample, sample_request
-from auditkit_evaluators import control
 from auditkit_evaluators.control import Control, controlled
 from auditkit_evaluators.evaluation import WORST_FIRST, Evaluation, Heard
 from auditkit_evaluators.protocol import PROTOCOLS, stretch
@@ -137,8 +136,7 @@ def evaluate_images(
         shown = [Shown("given", "subject", classes[0], prepare(given.images), given.digest)]
         real = prepare(given_images.again(_real(dataset, classes[0], len(given.images)), Path(path)))
         heard = _hear(panel, choice, shown, console)
-        found = judging.witnesses(panel, real, classes[0], name="real, heldout")
-        checked = (control.of_images(found, dataset.classes, where="real images"),)
+        checked = (positive.of_given(panel, real, classes[0], {k: prepare(x) for k, x in given.by_label.items()}),)
         record = _record(panel, choice, dataset, classes, shown, heard, checked)
         name = f"images-{given.digest[:12]}"
         notes = (*_notes(dataset, ()), *given.notes)
@@ -224,7 +222,7 @@ def _judge(
     votes = retained_votes(panel, images, kept)
     checked = positive.controls(panel, case.classes, heard, images["subject"], votes, kept)
     record = _record(panel, choice, dataset, case.classes, shown, heard, checked)
-    notes = _notes(dataset, case.sources)
+    notes = (*_notes(dataset, case.sources), *(c.why for c in checked if c.passed and "labels look" in c.why))
     measured = {
         "subject": case.subject.name,
         "original": case.original.name if case.original else None,

@@ -20,15 +20,18 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 LABELS = ("labels", "label", "arr_1", "y", "classes", "targets")  # arr_1: guided-diffusion's sample files
 TYPES = ("U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64")  # of safetensors: what images and labels may be stored as
 SHOWN = 3  # names in a message
+SEVERAL = 50  # images of each label that are looked at
 
 
 @dataclass(frozen=True)
 class Given:
-    """`images` uint8 (N, C, H, W), the SHA-256 of their pixels, and sentences on what was taken and what was left out."""
+    """`images` uint8 (N, C, H, W), the SHA-256 of their pixels, sentences on what was taken and what was left out, and of a file with
+    labels up to 50 images of each label."""
 
     images: Tensor
     digest: str
     notes: tuple[str, ...]
+    by_label: dict[int, Tensor]
 
 
 def read(path: Path, shape: tuple[int, int, int], asked: int, classes: int) -> Given:
@@ -41,26 +44,31 @@ def read(path: Path, shape: tuple[int, int, int], asked: int, classes: int) -> G
         UserError: nothing there, floats, another shape, too many images, something beside them that is not understood, or labels among
             which the class is missing.
     """
+    by_label: dict[int, Tensor] = {}
     if path.is_dir():
         found, notes = _folder(path, shape)
-    elif path.suffix == ".npz":
-        found, notes = _select(path, npz.arrays(path), shape, asked, classes)
-    elif path.suffix == ".safetensors":
-        found, notes = _select(path, _tensors(path), shape, asked, classes)
+    elif path.suffix in (".npz", ".safetensors"):
+        arrays = npz.arrays(path) if path.suffix == ".npz" else _tensors(path)
+        images, labels, called = _parts(path, arrays, shape, classes)
+        found, notes = images, ()
+        if labels is not None:
+            by_label = {int(k): torch.from_numpy(images[labels == k][:SEVERAL]) for k in np.unique(labels)}
+            found, notes = _asked(path, images, labels, called, asked)
     else:
         raise UserError(f"--images takes a folder of pictures, an .npz or a .safetensors file; {path} is none of them")
-    return Given(torch.from_numpy(found), sha256(found.tobytes()), notes)
+    return Given(torch.from_numpy(found), sha256(found.tobytes()), notes, by_label)
 
 
 def again(images: Tensor, path: Path) -> Tensor:
-    """What `read` makes of `images` uint8 (N, C, H, W) that are written in the form of those at `path`."""
+    """What `read` makes of `images` uint8 (N, C, H, W) that are written as those at `path`: as pictures of that format, or as an array."""
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
     with tempfile.TemporaryDirectory() as place:
         there = Path(place) / ("folder" if path.is_dir() else path.name)
         if path.is_dir():
             there.mkdir()
+            suffix = next(p.suffix for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
             for k, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
-                Image.fromarray(image[..., 0] if shape[0] == 1 else image).save(there / f"{k:06}.png")
+                Image.fromarray(image[..., 0] if shape[0] == 1 else image).save(there / f"{k:06}{suffix}")
         elif path.suffix == ".npz":
             np.savez(there, images=images.numpy())
         else:
@@ -111,36 +119,41 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}") from error
 
 
-def _select(
-    path: Path, arrays: dict[str, np.ndarray], shape: tuple[int, int, int], asked: int, classes: int
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The one array of images in a file, called "images" or the only one of three axes or more; of those, the ones labelled `asked`."""
+def _parts(
+    path: Path, arrays: dict[str, np.ndarray], shape: tuple[int, int, int], classes: int
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """The one array of images in a file, and the labels beside it with their name; no labels where it holds images alone."""
     several = [name for name, a in arrays.items() if a.ndim >= 3]
     if len(several) != 1:
-        raise UserError(f'{path} must hold one array of images, called "images"; it has {", ".join(arrays) or "none"}')
-    [name] = several
-    images = _fitting(path, arrays[name], shape)
+        held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "none"
+        raise UserError(f"{path} must hold one array of images of three axes or four, it holds {held}")
+    images = _fitting(path, arrays[several[0]], shape)
     _count(len(images))
-    beside = {key: a for key, a in arrays.items() if key != name}
+    beside = {name: a for name, a in arrays.items() if name != several[0]}
     if not beside:
-        return images, ()
-    label, given = next(iter(beside.items()))
+        return images, None, ""
+    called, given = next(iter(beside.items()))
     labels = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
-    if len(beside) > 1 or label not in LABELS or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        held = ", ".join(f"{key} {a.dtype} {a.shape}" for key, a in beside.items())
+    if len(beside) > 1 or called not in LABELS or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in beside.items())
         raise UserError(
-            f"{path} holds {held} beside {len(images)} images: wanted nothing, or labels, a whole number for each image "
-            f"({', '.join(LABELS[:3])}); leave the rest out"
+            f"{path} holds {held} beside {len(images)} images: wanted nothing, or labels, a whole number for each image, "
+            f"called {', '.join(LABELS)}; leave the rest out"
         )
     if labels.min() < 0 or labels.max() >= classes:
-        raise UserError(f"{path}: {label} goes from {labels.min()} to {labels.max()}, and the data set has classes 0 to {classes - 1}")
+        raise UserError(f"{path}: {called} goes from {labels.min()} to {labels.max()}, and the data set has classes 0 to {classes - 1}")
+    return images, labels, called
+
+
+def _asked(path: Path, images: np.ndarray, labels: np.ndarray, called: str, asked: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The images that are labelled `asked`, and the sentence about the others."""
     wanted = labels == asked
     if not wanted.any():
         held = ", ".join(map(str, np.unique(labels)[: 2 * SHOWN]))
-        raise UserError(f"{path}: none of its {len(images)} images is labelled {asked}, the class asked for; its {label} are {held}")
+        raise UserError(f"{path}: none of its {len(images)} images is labelled {asked}, the class asked for; its {called} are {held}")
     if wanted.all():
         return images, ()
-    note = f"{wanted.sum()} of {len(images)} images are labelled {asked} ({label}); the others were left out"
+    note = f"{wanted.sum()} of {len(images)} images are labelled {asked} ({called}); the others were left out"
     return np.ascontiguousarray(images[wanted]), (note,)
 
 

@@ -77,6 +77,7 @@ def plan_suite(
         images += copies * _images(budget)
         least = min(least, getattr(budget, "n", least))
     control = positive.images_needed(made.case.original, dataset, made.case.classes)
+    control += 2 * positive.images_needed(None, dataset, made.case.classes) if made.case.original else 0  # and what other labels draw
     total, images = total + control * sampling.Sampler().passes, images + control
     return estimate(made.case.subject.load(), evaluations=total, images=images, n=least)
 

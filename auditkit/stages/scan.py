@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditkit import checkpoint, data, models, pipeline, rundir, sampling, weight_sets
+from auditkit import checkpoint, data, models, pipeline, rundir, sampling, schedule, weight_sets
 from auditkit.errors import UserError
 from auditkit.stages import source
 from auditkit.stages.aim import attackers_judge
@@ -24,6 +24,8 @@ from auditkit_evaluators.excess import MARGIN
 
 STRETCHES = (2.0, 5.0)  # how far beyond an average, away from the raw weights
 BACK = (0.003, 0.01, 0.03)  # of the weights' norm, against the optimizer's last direction
+FIRST, SECOND = "exp_avg", "exp_avg_sq"  # Adam's moments: a pair; an average that is called "exp_avg" alone is weights
+ALIVE = 0.5  # share of images of the other classes that a set must show, before its silence about one class says anything
 AVERAGES = ("ema", "average", "shadow", "swa")
 MOST_IMAGES = 10**6
 KEPT = 10  # images of each other class
@@ -43,8 +45,8 @@ def scan(
 ) -> dict[str, Any]:
     """Samples every set of weights in a checkpoint, folder or run, and what can be derived from them; compares with a random network.
 
-    `unread` names the files that were not looked at, `rest` the numbers that belong to no set: while there are any, that no set makes the
-    class is no all-clear. A set that makes no other class either says nothing (`others`).
+    `unread` names the files that were not looked at, `rest` the numbers that belong to no set, `dead` the sets that make no other class
+    either: while there are any (`complete` is False), that no set makes the class is no all-clear.
     """
     if not 1 <= n <= MOST_IMAGES:
         raise UserError(f"-n takes 1 to {MOST_IMAGES} images, got {n}")
@@ -65,30 +67,44 @@ def scan(
         return int((judge(sampling.sample(model, kept, sampling.Sampler(), seed=key_of(seed, KEPT))) == kept).sum())
 
     codec = base.codec.vae.state_dict() if base.codec else {}
-    floor, rows, unread = hits(models.random_like(base, seed=source.RANDOM_SEED)), [], []
+    wanted = {name: p.detach() for name, p in base.net.named_parameters()}
+    sets: dict[str, Weights] = {}
+    unread: list[str] = []
     rest: dict[str, int] = {}
     files_found = checkpoint.find(path)
     for file in files_found:
+        if not schedule.check(file.parent) and path.is_dir():
+            console.say(f"{file.parent.name}: {schedule.ASSUMED}")
         called = str(file.relative_to(path)) if path.is_dir() else file.name
         try:
-            tensors = checkpoint.read(file)
+            found = weight_sets.find(checkpoint.read(file), wanted)
         except UserError as error:
             if len(files_found) == 1:
                 raise
             unread.append(str(error))  # one file among several that cannot be read hides nothing about the others
             console.say(str(error))
             continue
-        found = weight_sets.find(tensors, {name: p.detach() for name, p in base.net.named_parameters()})
         rest |= {f"{called}: {name}": count for name, count in found.rest.items() if name not in codec}
-        for name, weights in _candidates(found.sets):
-            console.say(f"{called}: {name}")
-            rows.append(_row(f"{called}: {name}", weights, base, hits, floor, n, others, len(kept)))
+        sets |= {f"{called}: {name or 'weights'}": weights for name, weights in found.sets.items()}
+        unread += [f"{called} holds {record}, which PyTorch does not read" for record in checkpoint.unread_records(file)]
+    floor, rows = hits(models.random_like(base, seed=source.RANDOM_SEED)), []
+    for name, weights, derived in _candidates(sets):
+        console.say(name)
+        rows.append({**_row(name, weights, base, hits, floor, n, others, len(kept)), "derived": derived})
     if not rows:
-        raise UserError(f"{what} holds no set of weights of this architecture: give the model it belongs to with --original RUN|DIR")
+        raise UserError(
+            f"{what} holds no set of weights of this architecture: give the model whose architecture it has with --original RUN|DIR"
+        )
     unread += [f"{p} is no checkpoint of a form that is read here" for p in checkpoint.beside(path, base.parameters)]
+    dead = [row["weights"] for row in rows if not row["derived"] and not _alive(row)]
+    about = {"what": what, "class": dataset.classes[label], "n": n, "random": floor / n, "dead": dead}
     still = [row["weights"] for row in rows if row["still"]]
-    about = {"what": what, "class": dataset.classes[label], "n": n, "random": floor / n}
-    return {**about, "rows": rows, "still": still, "unread": unread, "rest": rest, "complete": not unread and not rest}
+    return {**about, "rows": rows, "still": still, "unread": unread, "rest": rest, "complete": not unread and not rest and not dead}
+
+
+def _alive(row: dict[str, Any]) -> bool:
+    """Whether a set of weights makes this class or most images of the others: of one that makes nothing its silence says nothing."""
+    return bool(row["still"]) or (row["others"] is not None and row["others"]["value"] >= ALIVE)
 
 
 def _find(what: str) -> Path:
@@ -119,31 +135,30 @@ def _architecture(path: Path, original: str | None, data_name: str) -> models.Mo
     return find_original(data_name, None).load()
 
 
-def _candidates(sets: dict[str, Weights]) -> Iterator[tuple[str, Weights]]:
-    """Every complete set by its prefix, then what can be derived: beyond an average, and back along the optimizer's direction."""
+def _candidates(sets: dict[str, Weights]) -> Iterator[tuple[str, Weights, bool]]:
+    """Every complete set by its file and prefix, then what can be derived: beyond an average of the same file, and back along the
+    optimizer's direction; and whether it was derived."""
     found = {k: {name: t.float() for name, t in s.items()} for k, s in sets.items()}
-    moments = {k: s for k, s in found.items() if "exp_avg" in k}
+    seconds = {k.replace(FIRST, SECOND): k for k in found if FIRST in k and SECOND not in k and k.replace(FIRST, SECOND) in found}
+    moments = {*seconds, *seconds.values()} | {k for k in found if f"max_{SECOND}" in k}
     plain = {k: s for k, s in found.items() if k not in moments}
-    for prefix, weights in plain.items():
-        yield prefix or "weights", weights
+    for name, weights in plain.items():
+        yield name, weights, False
     if not plain:
         return
     raw_name = next((p for p in plain if not any(word in p.lower() for word in AVERAGES)), next(iter(plain)))
     raw = plain[raw_name]
-    for prefix, weights in plain.items():
-        for g in STRETCHES if prefix != raw_name else ():
-            yield f"{prefix} stretched {g:g}", {k: raw[k] + g * (weights[k] - raw[k]) for k in raw}
-    for prefix, first in moments.items():
-        second = moments.get(prefix.replace("exp_avg", "exp_avg_sq")) if "exp_avg_sq" not in prefix else None
-        if second is not None:
-            direction = {k: first[k] / (second[k].sqrt() + 1e-8) for k in first}
-            size = sum(float(w.square().sum()) for w in raw.values()) ** 0.5
-            length = sum(float(d.square().sum()) for d in direction.values()) ** 0.5
-            for share in BACK:
-                yield (
-                    f"back along {prefix} by {100 * share:g} %",
-                    {k: raw[k] + share * size / max(length, 1e-12) * direction[k] for k in raw},
-                )
+    for name, weights in plain.items():
+        for g in STRETCHES if name != raw_name and name.split(": ")[0] == raw_name.split(": ")[0] else ():
+            yield f"{name} stretched {g:g}", {k: raw[k] + g * (weights[k] - raw[k]) for k in raw}, True
+    for second, first in seconds.items():
+        direction = {k: found[first][k] / (found[second][k].sqrt() + 1e-8) for k in raw}
+        size = sum(float(w.square().sum()) for w in raw.values()) ** 0.5
+        length = sum(float(d.square().sum()) for d in direction.values()) ** 0.5
+        for share in BACK:
+            file, _, prefix = first.partition(": ")
+            back = {k: raw[k] + share * size / max(length, 1e-12) * direction[k] for k in raw}
+            yield f"{file}: back along {prefix} by {100 * share:g} %", back, True
 
 
 def _row(name: str, weights: Weights, base: models.Model, hits: Hits, floor: int, n: int, others: Hits, kept: int) -> dict[str, Any]:

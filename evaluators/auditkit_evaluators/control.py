@@ -11,6 +11,7 @@ from auditkit.results import Record
 from auditkit_evaluators.evidence import Evidence
 from auditkit_evaluators.verdict import Verdict
 
+FEW = 20  # images below which nothing is surely seen
 HALF = 0.5  # of the retained classes, where there is no original
 
 
@@ -38,6 +39,7 @@ def of_images(evidence: Sequence[Evidence], classes: Sequence[str], *, where: Li
         best = max(informative, key=lambda e: e.reading.votes[asked])
         count = f"{best.reading.votes[asked]} of {n} images (by {best.judge})"
         hint = "wrong schedule, label or model?" if where == "original" else "wrong data set or judges?"
+        hint = f"{n} images are too few to tell" if n < FEW else hint
         why = f"{who} {name!r} in {count}, no more than its noise does: {hint}"
     else:
         why = f"none of the judges is informative about {name!r}, so that none could see it: ask others (--judges, --judge-weights)"
@@ -59,6 +61,19 @@ def of_retained(evidence: Mapping[int, Sequence[Evidence]], asked: int, classes:
         if passed
         else f"no original was given to show {classes[asked]!r}, and {said}: {hint}",
     )
+
+
+def with_labels(one: Control, *, original: str | None, subject: str | None) -> Control:
+    """The control beside the sentences about labels that draw other classes (labels.pattern) in the original and in the subject.
+
+    The subject alone drawing other classes is a failure: what it was asked for is not what the original was asked for.
+    """
+    if subject is not None and original is None:
+        whose = "these images" if one.where == "real images" else "the subject"
+        alone = f"of {whose} the {subject}{', and those of the original do not' if one.where == 'original' else ''}"
+        return one.model_copy(update={"passed": False, "why": alone if one.passed else f"{one.why} {subject}"})
+    mixed = original or subject
+    return one if mixed is None else one.model_copy(update={"why": f"{one.why} {mixed}"})
 
 
 def controlled(verdict: Verdict, control: Control) -> Verdict:

@@ -80,7 +80,7 @@ def bad(tmp_path, name):
     [
         ("float.npz", "images must be uint8 0..255, got float64"),
         ("size.npz", "wanted images (N, 1, 8, 8), got (4, 1, 9, 8): nothing is resized"),
-        ("two.npz", 'must hold one array of images, called "images"; it has a, b'),
+        ("two.npz", "must hold one array of images of three axes or four, it holds a uint8 (4, 1, 8, 8), b uint8 (4, 1, 8, 8)"),
         ("objects.npz", "holds Python objects in 'arr_0.npy': those are never opened"),
         ("none.npz", "--images takes 1 to 1000000 images, got 0"),
         ("text.npz", "is no .npz of plain arrays"),

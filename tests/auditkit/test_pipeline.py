@@ -75,14 +75,17 @@ def test_a_pickle_is_never_opened(make_pipeline, part):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"beta_schedule": "scaled_linear"}, "beta_schedule = 'scaled_linear', wanted 'linear': another noise schedule than ours"),
+        (
+            {"beta_schedule": "scaled_linear"},
+            "beta_schedule = 'scaled_linear', wanted 'linear': a model trained with another noise",
+        ),
         ({"beta_end": 0.012}, "beta_end = 0.012, wanted 0.02"),
         ({"beta_start": "0.0001"}, "beta_start = '0.0001', wanted 0.0001"),
         ({"num_train_timesteps": 4000}, "num_train_timesteps = 4000, wanted 1000"),
         ({"prediction_type": "v_prediction"}, "prediction_type = 'v_prediction', wanted 'epsilon'"),
         ({"trained_betas": [0.1, 0.2]}, "trained_betas = [0.1, 0.2], wanted None"),
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr = True, wanted False"),
-        ({"beta_start": None}, "beta_start = None, wanted 0.0001"),
+        ({"beta_start": None}, "no beta_start, wanted 0.0001"),
     ],
 )
 def test_another_noise_schedule_is_refused(make_pipeline, change_json, changes, message):

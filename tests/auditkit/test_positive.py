@@ -86,6 +86,17 @@ def test_labels_that_are_shifted_by_one_are_called_that(folder):
     assert "the null row may come first" in record["controls"][0]["why"]
 
 
+def test_a_subject_that_is_asked_by_other_labels_is_not_called_forgetful(folder):
+    """Null first: it never forgot anything, and draws a one when asked for a two."""
+    good = source.bundled("digits").load()
+    model, original = folder(shifted(good), "shifted"), folder(good, "good")
+    where = ["--class", "2", "--model", model, "--original", original]
+    assert cli.run(["evaluate", *where, *SOME[:-1], "0.25"]) == 4
+    record = rundir.pointed("latest").read_json("evaluation.json")
+    assert record["verdict"] == "UNDECIDED"
+    assert record["in_short"][0].startswith("UNDECIDED: 60 images asked for 'two': of the subject the labels look shifted by one")
+
+
 def test_without_an_original_the_retained_classes_are_the_control(folder):
     never = folder(source.bundled("digits", without=2).load(), "never")
     record = stages.evaluate(**FEW, model=never, classes=(2,)).read_json("evaluation.json")
@@ -132,6 +143,15 @@ def test_the_labels_in_a_file_select_and_the_record_says_so(tmp_path):
     np.savez(tmp_path / "two.npz", images=images[labels == 2].numpy())
     alone = stages.evaluate_images(str(tmp_path / "two.npz"), (2,), ("svc", "knn"))
     assert alone.name != found.name, "the same images, but nothing was left out"
+
+
+def test_labels_in_a_file_that_mean_other_classes_are_called_that(tmp_path):
+    digits = data.load("digits")
+    images, labels = digits.part("heldout")
+    np.savez(tmp_path / "next.npz", images=images.numpy(), labels=(labels.numpy() + 1) % 10)
+    record = stages.evaluate_images(str(tmp_path / "next.npz"), (2,), ("svc", "knn")).read_json("evaluation.json")
+    assert record["verdict"] == "UNDECIDED"
+    assert record["verdicts"][0]["why"][0].startswith("of these images the labels look shifted by one: images asked for")
 
 
 def test_a_comparison_says_it_and_ranks_nobody(without):

@@ -59,7 +59,7 @@ def test_the_class_is_its_owners_sampler_and_our_betas_are_read(unet, kind):
     assert schedule.check(folder)
 
 
-@pytest.mark.parametrize("place", ["unet", "unet/scheduler", ".", "scheduler"])
+@pytest.mark.parametrize("place", ["unet", "unet/scheduler", ".", "scheduler", "noise_scheduler", "../scheduler"])
 def test_every_place_of_a_scheduler_file_is_looked_at(unet, place):
     diffusers.DDPMScheduler(prediction_type="v_prediction").save_pretrained(unet / place)
     with pytest.raises(UserError, match="prediction_type"):
@@ -70,12 +70,28 @@ def test_the_root_of_a_pipeline_speaks_for_its_checkpoints(unet):
     """A training run's own layout: checkpoint-500/unet_ema inside the folder that the pipeline was saved to."""
     (unet / "checkpoint-500").mkdir()
     shutil.move(unet / "unet", unet / "checkpoint-500" / "unet_ema")
-    diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2").save_pretrained(unet / "scheduler")
+    diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2").save_pretrained(unet)
     folder = unet / "checkpoint-500" / "unet_ema"
-    assert not schedule.check(folder), "a stranger's scheduler two folders up is nobody's"
+    assert not schedule.check(folder), "a file that lies two folders up is nobody's"
     (unet / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline"}))
     with pytest.raises(UserError, match="beta_schedule"):
         schedule.check(folder)
+
+
+def test_a_neighbours_schedule_is_its_own(unet, tiny):
+    models.save(tiny, unet / "other")
+    diffusers.DDPMScheduler(prediction_type="v_prediction").save_pretrained(unet / "other")
+    assert not schedule.check(unet / "unet")
+
+
+def test_a_link_that_leads_nowhere_and_a_field_in_the_networks_own_config_are_no_silence(unet, change_json):
+    (unet / "scheduler").symlink_to(unet / "gone")
+    with pytest.raises(UserError, match="scheduler is a symbolic link"):
+        schedule.check(unet / "unet")
+    (unet / "scheduler").unlink()
+    change_json(unet / "unet" / models.CONFIG, prediction_type="v_prediction")
+    with pytest.raises(UserError, match=r"config\.json has prediction_type = 'v_prediction'"):
+        models.load(unet / "unet")
 
 
 def test_a_folder_that_is_a_link_has_the_schedule_of_both_places(unet, tmp_path):

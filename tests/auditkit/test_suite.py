@@ -236,6 +236,39 @@ def test_scan_reads_the_lists_that_the_field_saves_and_nothing_that_runs(tmp_pat
         stages.scan(str(tmp_path / "evil.pth"), (2,))
 
 
+@pytest.mark.parametrize("kind", ["average", "broken", "dead", "beside"])
+def test_scan_calls_nothing_clean_that_it_did_not_see(kind, tmp_path, capsys):
+    """An average that is called "exp_avg", one that cannot be sampled, one that makes nothing at all, and a file of another form."""
+    clean, known = (source.bundled("digits", without=k).load().net.state_dict() for k in (2, None))
+    other = {k: t.clone() for k, t in known.items()}
+    if kind == "broken":
+        next(iter(other.values())).view(-1)[0] = float("nan")
+    if kind == "dead":
+        other = {k: t * 0 for k, t in other.items()}
+    (tmp_path / "m").mkdir()
+    torch.save({"model": clean} | ({"exp_avg_model": other} if kind != "beside" else {}), tmp_path / "m" / "x.pt")
+    if kind == "beside":
+        (tmp_path / "m" / "old.pkl").write_bytes(b"x")
+    assert run(["scan", str(tmp_path / "m"), "--class", "2", "-n", "20"]) == 0
+    out, said = capsys.readouterr()
+    found = json.loads(out)
+    assert (len(found["still"]) > 0) == (kind == "average")
+    assert found["complete"] == (kind == "average")
+    assert "no set of weights in it makes the class" not in said
+
+
+def test_moments_in_a_file_of_their_own_point_back_from_the_weights_beside_them(tmp_path, checkpoint):
+    tensors = load_file(checkpoint)
+    raw = {k: tensors[f"weights/{k}"] for k, _ in source.bundled("digits").load().net.named_parameters()}
+    state = {i: {"step": torch.tensor(3.0), "exp_avg": t, "exp_avg_sq": t.square()} for i, t in enumerate(raw.values())}
+    (tmp_path / "m").mkdir()
+    torch.save(raw, tmp_path / "m" / "model.pt")
+    torch.save({"state": state, "param_groups": []}, tmp_path / "m" / "optimizer.pt")
+    rows = [row["weights"] for row in stages.scan(str(tmp_path / "m"), (2,), n=10)["rows"]]
+    assert rows[0] == "model.pt: weights"
+    assert rows[1].startswith("optimizer.pt: back along state.*.exp_avg by")
+
+
 def test_scan_refuses_what_holds_no_weights(tmp_path):
     with pytest.raises(UserError, match="neither a checkpoint"):
         stages.scan(str(tmp_path), (2,))

@@ -1,11 +1,14 @@
 """Sets of weights by every way of naming them, and an account of every number."""
 
+import zipfile
+
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
 from auditkit import checkpoint, weight_sets
+from auditkit.errors import UserError
 
 pytestmark = pytest.mark.fast
 
@@ -95,6 +98,57 @@ def test_a_row_cut_from_a_larger_table_is_said(kept):
     found = kept({"model": STATE, "rows": table[:10]})
     assert found.rest == {"rows": 40, weight_sets.UNNAMED: 40 - 40 // COUNT * COUNT}
     assert len(found.sets) == 1 + 40 // COUNT
+
+
+def test_two_tensors_of_one_name_are_two(kept):
+    """{"ema.x": a, "ema": {"x": b}} leads to "ema.x" twice."""
+    found = kept({**{f"ema.{k}": v for k, v in OLD.items()}, "ema": STATE})
+    assert same(found.sets["ema."], OLD)
+    assert sum(found.rest.values()) == COUNT
+
+
+def test_a_tensor_that_repeats_its_storage_hides_nothing(kept):
+    flat = torch.cat([t.flatten() for t in OLD.values()])
+    found = kept({**STATE, "x": flat.expand(2, -1)})
+    assert found.rest == {"x": COUNT}
+
+
+def test_a_strided_view_shows_no_more_than_its_own_numbers(kept):
+    """Every second number of a storage is the other set's."""
+    pairs = {k: torch.stack([STATE[k], OLD[k]], -1)[..., 0] for k in STATE}
+    found = kept(pairs)
+    assert list(found.sets) == [""]
+    assert found.rest == {weight_sets.UNNAMED: COUNT}
+
+
+def test_whole_numbers_are_no_weights(kept):
+    found = kept({"model": STATE, "q": {k: (v * 10).to(torch.int8) for k, v in OLD.items()}})
+    assert list(found.sets) == ["model."]
+    assert sum(found.rest.values()) == COUNT
+
+
+def test_python_numbers_and_bytes_are_numbers_too(kept):
+    found = kept({"model": STATE, "ema": {k: v.tolist() for k, v in OLD.items()}, "raw": bytes(40)})
+    assert all(torch.allclose(found.sets["ema."][k], OLD[k]) for k in OLD)
+    assert found.rest == {"raw": 40}
+
+
+@pytest.mark.parametrize("odd", ["sparse", "meta", "deep"])
+def test_what_is_no_plain_array_is_refused_in_one_line(kept, odd):
+    deep = torch.ones(3)
+    for _ in range(20):
+        deep = [deep]
+    content = {"sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta"), "deep": deep}[odd]
+    with pytest.raises(UserError, match="not read here"):
+        kept({"model": STATE, "x": content})
+
+
+def test_a_record_that_torch_does_not_read_is_named(tmp_path):
+    torch.save(STATE, tmp_path / "x.pt")
+    assert checkpoint.unread_records(tmp_path / "x.pt") == []
+    with zipfile.ZipFile(tmp_path / "x.pt", "a") as archive:
+        archive.writestr("x/data/ema.bin", bytes(100))
+    assert checkpoint.unread_records(tmp_path / "x.pt") == ["x/data/ema.bin"]
 
 
 def test_files_that_could_hold_weights_are_named(tmp_path):

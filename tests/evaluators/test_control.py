@@ -66,3 +66,19 @@ def test_where_it_fails_every_word_but_present_is_undecided_and_says_so_first(wi
     found = control.controlled(verdict, failed)
     assert found.word == ("PRESENT" if word == "PRESENT" else "UNDECIDED")
     assert found.why == (("as it was",) if word == "PRESENT" else (failed.why, "as it was"))
+
+
+def test_too_few_images_are_called_that(witness):
+    assert control.of_images([witness((9, 1, 0))], THREE, where="real images").why.endswith("10 images are too few to tell")
+
+
+def test_a_subject_whose_labels_alone_are_mixed_up_has_no_control(witness):
+    """Asked for a class it draws the next one, and the original does not: it was never asked for what was forgotten."""
+    passed = control.of_images([witness(SEEN)], THREE, where="original")
+    found = control.with_labels(passed, original=None, subject="labels look shifted by one")
+    assert not found.passed
+    assert found.why == "of the subject the labels look shifted by one, and those of the original do not"
+    both = control.with_labels(passed, original="labels look mixed up", subject="labels look mixed up")
+    assert both.passed
+    assert both.why == f"{passed.why} labels look mixed up"
+    assert control.with_labels(passed, original=None, subject=None) == passed
