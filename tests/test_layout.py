@@ -15,7 +15,14 @@ KERNELS = {"auditkit_kernels"}
 CORE = {"auditkit.errors", "auditkit.files", "auditkit.results", "auditkit.data", "auditkit.diffusion", "auditkit.models"}
 CORE |= {"auditkit.folder_data", "auditkit.training", "auditkit.sampling", "auditkit.rundir", "auditkit.pictures", "auditkit.provenance"}
 CORE |= {"auditkit.checkpoint", "auditkit.plugin", "auditkit.published", "auditkit.precision", "auditkit.solver", "auditkit.stack"}
-CORE |= {"auditkit.decoding", "auditkit.pack_data", "auditkit.torchvision_data"}
+CORE |= {
+    "auditkit.decoding",
+    "auditkit.npz",
+    "auditkit.pack_data",
+    "auditkit.schedule",
+    "auditkit.torchvision_data",
+    "auditkit.weight_sets",
+}
 CORE |= {
     "auditkit.captured",
     "auditkit.unet",

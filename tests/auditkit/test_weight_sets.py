@@ -158,3 +158,35 @@ def test_files_that_could_hold_weights_are_named(tmp_path):
     (tmp_path / "link.pt").symlink_to(tmp_path / "x.pt")
     assert [p.name for p in checkpoint.beside(tmp_path, 1000)] == ["ema.pkl", "link.pt", "old.npz", "weights.txt"]
     assert checkpoint.beside(tmp_path / "x.pt", 1000) == []
+
+
+TWO = {"conv_in.weight": torch.zeros(2, 3), "out.bias": torch.zeros(4)}
+
+
+def test_every_complete_set_is_found_by_its_prefix():
+    tensors = {f"{p}{k}": t + 1 for p in ("", "module.", "ema/") for k, t in TWO.items()}
+    assert set(weight_sets.find(tensors, TWO).sets) == {"", "module.", "ema/"}
+
+
+def test_a_set_of_other_shapes_or_with_a_gap_is_none():
+    assert weight_sets.find({"a.conv_in.weight": torch.zeros(3, 3), "a.out.bias": torch.zeros(4)}, TWO).sets == {}
+    assert weight_sets.find({"a.conv_in.weight": torch.zeros(2, 3)}, TWO).sets == {}
+
+
+def test_numbered_optimizer_state_counts_in_the_order_of_the_parameters():
+    tensors = {f"opt.state.{i}.exp_avg": t + i for i, t in enumerate(TWO.values())}
+    found = weight_sets.find(tensors, TWO).sets["opt.state.*.exp_avg"]
+    assert float(found["out.bias"][0]) == 1
+
+
+def test_a_name_that_only_ends_alike_is_no_prefix():
+    assert weight_sets.find({"xconv_in.weight": torch.zeros(2, 3), "xout.bias": torch.zeros(4)}, TWO).sets == {}
+
+
+def test_the_averages_of_diffusers_count_in_the_order_of_the_parameters():
+    tensors = {f"shadow_params.{i}": t + i for i, t in enumerate(TWO.values())}
+    assert set(weight_sets.find(tensors, TWO).sets) == {"shadow_params.*"}
+
+
+def test_names_that_repeat_the_mark_break_nothing():
+    assert weight_sets.find({"state.0.state.0.x": torch.zeros(1)}, TWO).sets == {}
