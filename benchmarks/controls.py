@@ -110,14 +110,14 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     given = parser.parse_args()
     codes, words, start = Counter[int](), Counter[str](), time.monotonic()
-    for number in range(given.first, given.first + given.cases):
-        with tempfile.TemporaryDirectory() as place:
-            os.environ["AUDITKIT_RUNS"] = f"{place}/runs"
-            name, code, record = case(number, Path(place))
-        codes[code] += 1
-        words[str(record.get("verdict"))] += 1
-        if code != 4:
-            print(f"{number}: {name}: exit {code}, {record.get('in_short')}", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["AUDITKIT_RUNS"] = f"{place}/runs"  # the judges' cards serve all cases
+        for number in range(given.first, given.first + given.cases):
+            name, code, record = case(number, Path(place) / str(number))
+            codes[code] += 1
+            words[str(record.get("verdict"))] += 1
+            if code != 4:
+                print(f"{number}: {name}: exit {code}, {record.get('in_short')}", flush=True)
     seconds = round(time.monotonic() - start)
     print(json.dumps({"cases": given.cases, "exit": dict(codes), "verdict": dict(words), "seconds": seconds}))
 

@@ -222,7 +222,7 @@ def _judge(
     votes = retained_votes(panel, images, kept)
     checked = positive.controls(panel, case.classes, heard, images["subject"], votes, kept)
     record = _record(panel, choice, dataset, case.classes, shown, heard, checked)
-    notes = (*_notes(dataset, case.sources), *(c.why for c in checked if c.passed and "labels look" in c.why))
+    notes = (*_notes(dataset, case.sources), *dict.fromkeys(c.labels for c in checked if c.passed and c.labels))
     measured = {
         "subject": case.subject.name,
         "original": case.original.name if case.original else None,

@@ -123,7 +123,4 @@ def of_attack(
         said = f"the original itself shows {names[label]!r} in {counts[label][0]} of {counts[label][2]} images by the attacker's judge"
         why = f"positive control: {said}" if seen else f"{said}: wrong schedule, label or model?"
         return Control(asked=label, where="original", passed=bool(seen), why=why)
-    said = f"of {len(counts)} retained classes the attacker's judge sees {len(seen)} in the subject's own images ({RETAINED} of each)"
-    passed = len(seen) >= control.HALF * len(counts)
-    why = said if passed else f"no original was given to show {names[label]!r}, and {said}: wrong schedule, label or model?"
-    return Control(asked=label, where="retained classes", passed=passed, why=why)
+    return control.by_retained(label, names[label], seen=len(seen), of=len(counts), n=RETAINED, who="the attacker's judge sees")

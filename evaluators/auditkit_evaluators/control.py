@@ -17,13 +17,15 @@ HALF = 0.5  # of the retained classes, where there is no original
 
 class Control(Record):
     """Whether the asked judges see class `asked` where it has to be: in the original's images, in real ones, or without either the
-    retained classes in the subject's. `why` is the sentence; where it failed, the first reason of the verdict.
+    retained classes in the subject's. `why` is the sentence; where it failed, the first reason of the verdict. `labels` is the sentence
+    about labels that draw other classes than their own, or None.
     """
 
     asked: int
     where: Literal["original", "real images", "retained classes"]
     passed: bool
     why: str
+    labels: str | None = None
 
 
 def of_images(evidence: Sequence[Evidence], classes: Sequence[str], *, where: Literal["original", "real images"]) -> Control:
@@ -50,17 +52,18 @@ def of_retained(evidence: Mapping[int, Sequence[Evidence]], asked: int, classes:
     """Without an original: at least half of the retained classes are seen in the subject's own images. `evidence` is by class."""
     seen = [k for k, found in evidence.items() if any(e.informative and k in e.seen for e in found)]
     n = min((found[0].reading.n for found in evidence.values()), default=0)
-    said = f"of {len(evidence)} retained classes the judges see {len(seen)} in the subject's own images ({n} of each)"
-    passed = bool(evidence) and len(seen) >= HALF * len(evidence)
-    hint = "wrong schedule, label or model, or too few images? Give --original, or more --retain-n"
-    return Control(
-        asked=asked,
-        where="retained classes",
-        passed=passed,
-        why=f"positive control without an original: {said}"
-        if passed
-        else f"no original was given to show {classes[asked]!r}, and {said}: {hint}",
-    )
+    return by_retained(asked, classes[asked], seen=len(seen), of=len(evidence), n=n, who="the judges see")
+
+
+def by_retained(asked: int, name: str, *, seen: int, of: int, n: int, who: str) -> Control:
+    """The control without an original, where `who` sees so many `of` the retained classes in n images of each."""
+    said = f"of {of} retained classes {who} {seen} in the subject's own images ({n} of each)"
+    passed = of > 0 and seen >= HALF * of
+    why = f"positive control without an original: {said}"
+    if not passed:
+        hint = "wrong schedule, label or model, or too few images? Give --original, or more --retain-n"
+        why = f"no original was given to show {name!r}, and {said}: {hint}"
+    return Control(asked=asked, where="retained classes", passed=passed, why=why)
 
 
 def with_labels(one: Control, *, original: str | None, subject: str | None) -> Control:
@@ -71,9 +74,9 @@ def with_labels(one: Control, *, original: str | None, subject: str | None) -> C
     if subject is not None and original is None:
         whose = "these images" if one.where == "real images" else "the subject"
         alone = f"of {whose} the {subject}{', and those of the original do not' if one.where == 'original' else ''}"
-        return one.model_copy(update={"passed": False, "why": alone if one.passed else f"{one.why} {subject}"})
+        return one.model_copy(update={"passed": False, "why": alone if one.passed else f"{one.why} {subject}", "labels": subject})
     mixed = original or subject
-    return one if mixed is None else one.model_copy(update={"why": f"{one.why} {mixed}"})
+    return one if mixed is None else one.model_copy(update={"why": f"{one.why} {mixed}", "labels": mixed})
 
 
 def controlled(verdict: Verdict, control: Control) -> Verdict:
