@@ -69,7 +69,7 @@ def content(path: Path) -> Any:
             if unpacked > min(size, MOST_BYTES):  # torch.save compresses nothing: a file that grows is a bomb
                 raise UserError(f"{path} ({size} bytes) unpacks to {unpacked} bytes, more than itself or 64 GB, and is not opened")
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Validating sparse tensor", UserWarning)  # they are refused right after
+            warnings.filterwarnings("ignore", "(?i).*sparse", UserWarning)  # they are refused right after
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than tensors and is not opened: convert it to safetensors where you trust it") from error
